@@ -1,0 +1,176 @@
+"""The one module that knows which of Keras's engines runs.
+
+Two things need the engine: a loop of many training steps inside one compiled call, and compiling
+a pure function that reads a model's variables. Everything else is written on ``keras.ops``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+Step = Callable[..., Any]
+
+
+def many_steps(model: Any, step: Step, *args: Any) -> Any:
+    """Run ``step`` on every mini-batch of a block, in one compiled loop.
+
+    Called from ``keras.Model.train_step``, with its arguments: ``(data,)``, under JAX
+    ``(state, data)``. The data is ``((n_steps, batches),)``: n_steps of shape (1,) says how many
+    of the leading entries of ``batches`` count, so that a short block compiles nothing anew.
+
+    Parameters
+    ----------
+    model : SteppedModel
+        Its ``resident`` variables are held out of the loop's carried state.
+    step : callable
+        ``keras.Model.train_step`` of the engine.
+
+    Returns
+    -------
+    logs, under JAX (logs, state)
+        The means of the model's metrics so far in the epoch.
+    """
+    return _MANY_STEPS[keras.backend.backend()](model, step, *args)
+
+
+def compiled(function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
+    """Compile a pure function that reads ``variables`` and changes nothing.
+
+    Parameters
+    ----------
+    function : callable
+        Takes and returns arrays of the engine.
+    variables : sequence of keras.Variable
+        All that the function reads, by their values at each call.
+    """
+    return _COMPILED[keras.backend.backend()](function, list(variables))
+
+
+def best_jit() -> bool | str:
+    """Return Keras's ``jit_compile`` for this engine.
+
+    Under TensorFlow no: on the CPU, XLA slows dense steps, and the affine warp of the augmentation
+    has no XLA kernel. JAX compiles through XLA in any case, and is the engine to choose on a GPU.
+    """
+    return False if keras.backend.backend() == "tensorflow" else "auto"
+
+
+def device_name() -> str:
+    """Return the device that computes, in words, such as ``'tensorflow on CPU (2 cores)'``."""
+    import os
+
+    engine = keras.backend.backend()
+    if engine == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        kind = "CPU" if device.platform == "cpu" else device.device_kind
+    elif engine == "tensorflow":
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+        details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+        kind = details.get("device_name", "GPU") if gpus else "CPU"
+    else:
+        import torch
+
+        kind = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{engine} on {kind}" + (f" ({cores} cores)" if kind == "CPU" else "")
+
+
+def _entry(batches: Any, index: Any) -> Any:
+    return keras.tree.map_structure(lambda leaf: leaf[index], batches)
+
+
+def _tensorflow_steps(model: Any, step: Step, data: Any) -> Any:
+    import tensorflow as tf
+
+    n_steps, batches = data[0]
+
+    def body(index: Any) -> Any:
+        step((_entry(batches, index),))
+        return index + 1
+
+    tf.while_loop(lambda index: index < n_steps[0], body, [tf.constant(0, n_steps.dtype)])
+    return model.get_metrics_result()
+
+
+def _jax_steps(model: Any, step: Step, state: Any, data: Any) -> Any:
+    import jax
+
+    n_steps, batches = data[0]
+    trainable, fixed, optimizer, metrics = state
+    resident_ids = {id(variable) for variable in model.resident}
+    is_resident = [id(variable) in resident_ids for variable in model.non_trainable_variables]
+    moving = [value for value, held in zip(fixed, is_resident, strict=True) if not held]
+
+    def whole(part: Any) -> list[Any]:
+        rest = iter(part)
+        return [v if held else next(rest) for v, held in zip(fixed, is_resident, strict=True)]
+
+    def body(index: Any, carry: Any) -> Any:
+        trainable, moving, optimizer, metrics = carry
+        full = (trainable, whole(moving), optimizer, metrics)
+        _, (trainable, after, optimizer, metrics) = step(full, (_entry(batches, index),))
+        moving = [value for value, held in zip(after, is_resident, strict=True) if not held]
+        return trainable, moving, optimizer, metrics
+
+    carry = jax.lax.fori_loop(0, n_steps[0], body, (trainable, moving, optimizer, metrics))
+    trainable, moving, optimizer, metrics = carry
+    with keras.StatelessScope(list(zip(model.metrics_variables, metrics, strict=True))):
+        logs = model.get_metrics_result()
+    return logs, (trainable, whole(moving), optimizer, metrics)
+
+
+def _plain_steps(model: Any, step: Step, data: Any) -> Any:
+    n_steps, batches = data[0]
+    for index in range(int(n_steps[0])):
+        step((_entry(batches, index),))
+    return model.get_metrics_result()
+
+
+def _tensorflow_compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[..., Any]:
+    import tensorflow as tf
+
+    return tf.function(function, reduce_retracing=True)
+
+
+def _jax_compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[..., Any]:
+    import jax
+
+    @jax.jit
+    def stateless(values: Any, *args: Any) -> Any:
+        with keras.StatelessScope(list(zip(variables, values, strict=True))):
+            return function(*args)
+
+    return lambda *args: stateless([variable.value for variable in variables], *args)
+
+
+def _torch_compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[..., Any]:
+    import torch
+
+    def call(*args: Any) -> Any:
+        with torch.no_grad():
+            return function(*map(keras.ops.convert_to_tensor, args))
+
+    return call
+
+
+def to_numpy(tensor: Any) -> np.ndarray:
+    """Return the array of the engine as a NumPy array."""
+    return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+_MANY_STEPS: dict[str, Step] = {
+    "tensorflow": _tensorflow_steps,
+    "jax": _jax_steps,
+    "torch": _plain_steps,
+}
+_COMPILED: dict[str, Step] = {
+    "tensorflow": _tensorflow_compiled,
+    "jax": _jax_compiled,
+    "torch": _torch_compiled,
+}

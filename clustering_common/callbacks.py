@@ -1,0 +1,152 @@
+"""Callbacks that every training run uses: what is logged, watched and reported."""
+
+import logging
+import math
+import time
+from typing import Any
+
+import keras
+
+from clustering_common import metrics
+
+logger = logging.getLogger("clustering_common")
+
+
+def scores(labels_true: Any, labels_pred: Any) -> dict[str, float]:
+    """Return ACC, NMI and ARI as the log names them."""
+    measures = {"acc": metrics.accuracy, "nmi": metrics.nmi, "ari": metrics.ari}
+    return {name: measure(labels_true, labels_pred) for name, measure in measures.items()}
+
+
+class TrainingDivergedError(ValueError):
+    """A loss became NaN or infinite."""
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stop a run whose loss is no number any more.
+
+    Parameters
+    ----------
+    phase : str
+        Name of the phase, for the message.
+    """
+
+    def __init__(self, phase: str):
+        super().__init__()
+        self.phase = phase
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Raise TrainingDivergedError when the epoch's loss is NaN or infinite."""
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(
+                f"The loss became {loss} in epoch {epoch + 1} of {self.phase}. "
+                "Scale X to about [0, 1], or choose a smaller learning rate."
+            )
+
+
+class LabelsMonitor(keras.callbacks.Callback):
+    """Log ACC, NMI and ARI of the labels at every update; the learner never sees the truth.
+
+    Put it among ``callbacks`` of ``fit``. It adds ``acc``, ``nmi`` and ``ari`` to the logs that
+    later callbacks and ``history_`` see.
+
+    Parameters
+    ----------
+    labels_true : array-like of shape (n_samples,)
+        The ground truth, in the order of X.
+    """
+
+    def __init__(self, labels_true: Any):
+        super().__init__()
+        self.labels_true = labels_true
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Add the metrics of the labels before the first training step."""
+        self.on_epoch_end(-1, logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Add the three metrics to ``logs``."""
+        if logs is not None:
+            logs.update(scores(self.labels_true, self.model.labels))
+
+
+class Recorder(keras.callbacks.Callback):
+    """Keep the logs of every epoch, and those from before the first one where there are any.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One a call, ready for ``pandas.DataFrame``.
+    """
+
+    def __init__(self, rows: list[dict[str, Any]] | None = None):
+        super().__init__()
+        self.rows = [] if rows is None else rows
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Keep what the update before training logged."""
+        if logs:
+            self.rows.append(dict(logs))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keep the epoch's logs."""
+        self.rows.append(dict(logs or {}))
+
+
+class Progress(keras.callbacks.Callback):
+    """Report epoch, loss and time left through the ``logging`` module.
+
+    Parameters
+    ----------
+    phase : str
+        Name of the phase.
+    unit : str, default='epoch'
+        What an epoch of ``Model.fit`` is called.
+    every : float, default=5.0
+        Seconds between two lines; the first and the last always come.
+    """
+
+    def __init__(self, phase: str, unit: str = "epoch", every: float = 5.0):
+        super().__init__()
+        self.phase, self.unit, self.every = phase, unit, every
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Note the time."""
+        self._start, self._shown, self._first = time.monotonic(), -math.inf, -1
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Log a line when the last one is ``every`` seconds old."""
+        now, n_epochs = time.monotonic(), self.params["epochs"]
+        self._first = epoch if self._first < 0 else self._first
+        if now - self._shown < self.every and epoch + 1 < n_epochs and not self.model.stop_training:
+            return
+        self._shown = now
+        left = (now - self._start) / (epoch + 1 - self._first) * (n_epochs - epoch - 1)
+        values = ", ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
+        logger.info(
+            "%s: %s %d/%d, %s, at most %s left",
+            *(self.phase, self.unit, epoch + 1, n_epochs, values, clock(left)),
+        )
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as h:mm:ss or m:ss.
+
+    Examples
+    --------
+    >>> clock(75), clock(3600)
+    ('1:15', '1:00:00')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def show_progress(verbose: int) -> None:
+    """Let ``verbose`` > 0 be seen where the application has set up no logging of its own."""
+    if verbose and not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)

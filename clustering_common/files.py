@@ -1,0 +1,86 @@
+"""Files are written whole or not at all: to a temporary name first, then renamed."""
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` when the block succeeds.
+
+    Raises
+    ------
+    OSError
+        As writing or renaming does; whatever stood at ``path`` is then untouched.
+    """
+    target = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; a result is as readable as any other new file.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def writable_folder(name: str, path: str | os.PathLike) -> Path:
+    """Return ``path`` as a folder that exists and can be written to, creating it.
+
+    Raises
+    ------
+    ValueError
+        In one line that names the argument ``name``, if it can't be.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(
+            f"{name} must be a folder that can be written to; got {str(path)!r} ({reason}). "
+            "Choose another folder or change its permissions."
+        ) from error
+    return folder
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Write ``content`` as indented JSON; NumPy numbers and arrays become plain ones."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+
+
+def write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Any) -> None:
+    """Write rows, each a mapping from column to value; a missing value stays empty."""
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Write ``array`` as .npy, never pickled."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)

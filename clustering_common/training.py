@@ -1,0 +1,189 @@
+"""Training that stays on the device: many mini-batches in one compiled call of ``Model.fit``.
+
+``keras.Model.fit`` is fed blocks of mini-batches, as sample indices where the data is resident on
+the device and as rows where it is not. One block is one dispatch.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from clustering_common import backend
+
+BLOCK_STEPS = 128  # mini-batches per dispatch: a few seconds on a CPU, so that Ctrl-C is heard
+ROWS_PER_CALL = 512  # rows per inference call; one fixed shape, so a row's result is its own
+
+
+class BatchSchedule:
+    """The mini-batches of every training step, as a pure function of the step's number.
+
+    A pass over the data is floor(n_samples / batch_size) full batches of a fresh permutation; with
+    fewer samples than a batch, one batch of all of them (SPEC 1.2). Nothing is stored between
+    calls but the latest permutation, so a run resumes at any step from the seed alone.
+
+    Parameters
+    ----------
+    n_samples, batch_size : int
+        At least 1.
+    seed : int
+        Seed of the permutations.
+
+    Examples
+    --------
+    >>> BatchSchedule(5, 2, seed=0).batches(0, 4).shape
+    (4, 2)
+    """
+
+    def __init__(self, n_samples: int, batch_size: int, seed: int):
+        self.n_samples = n_samples
+        self.batch_size = min(batch_size, n_samples)
+        self.seed = seed
+        self.steps_per_pass = n_samples // self.batch_size
+        self._pass: tuple[int, np.ndarray] = (-1, np.empty(0, np.int32))
+
+    def batches(self, start: int, stop: int) -> np.ndarray:
+        """Return the sample indices of steps ``start`` to ``stop``, (stop - start, batch_size)."""
+        rows = np.empty((stop - start, self.batch_size), np.int32)
+        for row, step in enumerate(range(start, stop)):
+            which_pass, position = divmod(step, self.steps_per_pass)
+            begin = position * self.batch_size
+            rows[row] = self._permutation(which_pass)[begin : begin + self.batch_size]
+        return rows
+
+    def _permutation(self, which_pass: int) -> np.ndarray:
+        if self._pass[0] != which_pass:
+            order = np.random.default_rng([self.seed, which_pass]).permutation(self.n_samples)
+            self._pass = (which_pass, order.astype(np.int32))
+        return self._pass[1]
+
+
+class SteppedModel(keras.Model):
+    """Abstract trainer: a ``keras.Model`` that trains on blocks of mini-batches.
+
+    A subclass creates its variables in ``__init__``, gathers one mini-batch in ``call`` and returns
+    its scalar loss from ``compute_loss``.
+
+    Attributes
+    ----------
+    resident : list of keras.Variable
+        Arrays kept on the device that no training step changes.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.resident: list[Any] = []
+
+    def add_resident(self, array: np.ndarray, name: str) -> Any:
+        """Put ``array`` on the device and return the variable that holds it."""
+        variable = keras.Variable(array, trainable=False, dtype=str(array.dtype), name=name)
+        self.resident.append(variable)
+        return variable
+
+    def prepare(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Compile with the optimiser, all variables built before the first trace."""
+        self.built = True
+        self.compile(optimizer=optimizer, loss=None, jit_compile=backend.best_jit())
+        optimizer.build(self.trainable_variables)
+
+    def train_step(self, *args: Any) -> Any:
+        """Train on every mini-batch of one block (see `clustering_common.backend.many_steps`)."""
+        return backend.many_steps(self, super().train_step, *args)
+
+    def fit_steps(
+        self,
+        batches: Callable[[int, int], Any],
+        *,
+        steps_per_epoch: int,
+        n_steps: int,
+        first_epoch: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        """Run ``n_steps`` training steps, an epoch of ``Model.fit`` every ``steps_per_epoch``.
+
+        Parameters
+        ----------
+        batches : callable
+            ``batches(start, stop)`` returns the mini-batches of these steps, stacked.
+        steps_per_epoch, n_steps : int
+            The last epoch is shorter where they don't divide.
+        first_epoch : int
+            Epochs that were run before, for a resumed run.
+        callbacks : sequence of keras.callbacks.Callback
+            See each epoch end once all its steps are done.
+        """
+        n_epochs = -(-n_steps // steps_per_epoch)
+        blocks_per_epoch = -(-min(steps_per_epoch, n_steps) // BLOCK_STEPS)
+        block_steps = -(-min(steps_per_epoch, n_steps) // blocks_per_epoch)
+
+        def blocks() -> Iterator[Any]:
+            for epoch in range(first_epoch, n_epochs):
+                end = min((epoch + 1) * steps_per_epoch, n_steps)
+                for block in range(blocks_per_epoch):
+                    start = min(epoch * steps_per_epoch + block * block_steps, end)
+                    yield (_padded(batches, start, min(start + block_steps, end), block_steps),)
+
+        self.fit(
+            _endless(blocks()),
+            epochs=n_epochs,
+            initial_epoch=first_epoch,
+            steps_per_epoch=blocks_per_epoch,
+            shuffle=False,
+            callbacks=list(callbacks),
+            verbose=0,
+        )
+
+
+def _padded(batches: Callable[[int, int], Any], start: int, stop: int, size: int) -> Any:
+    """Return ``([n_steps], batches)`` with the leading axis filled up to ``size``."""
+    n_steps = stop - start
+    rows = batches(start, stop) if n_steps else batches(0, 1)
+
+    def fill(leaf: np.ndarray) -> np.ndarray:
+        return np.concatenate([leaf, np.repeat(leaf[-1:], size - len(leaf), axis=0)])
+
+    return np.array([n_steps], np.int32), keras.tree.map_structure(fill, rows)
+
+
+def _endless(blocks: Iterator[Any]) -> Iterator[Any]:
+    # Keras reads two blocks ahead to learn their shapes, also where the run has only one.
+    block: Any = None
+    for block in blocks:
+        yield block
+    ((_, batches),) = block
+    while True:
+        yield ((np.array([0], np.int32), batches),)
+
+
+def apply_in_chunks(function: Callable[[Any], Any], X: Any) -> np.ndarray:
+    """Apply a compiled function to the rows of ``X``, a fixed number of rows at a time.
+
+    Every call has the same shape (the last chunk is padded), so nothing is compiled anew, memory
+    stays bounded, and a row's result does not depend on what else is in ``X``.
+
+    Parameters
+    ----------
+    function : callable
+        Maps (ROWS_PER_CALL, ...) float32 to an array with the same leading axis.
+    X : ndarray or sparse matrix of shape (n_samples, ...)
+
+    Returns
+    -------
+    ndarray of shape (n_samples, ...)
+    """
+    outputs = []
+    for rows, n_rows in _chunks(X):
+        outputs.append(backend.to_numpy(function(rows))[:n_rows])
+    return np.concatenate(outputs)
+
+
+def _chunks(X: Any) -> Iterable[tuple[np.ndarray, int]]:
+    for start in range(0, X.shape[0], ROWS_PER_CALL):
+        part = X[start : start + ROWS_PER_CALL]
+        rows = np.asarray(part.toarray() if hasattr(part, "toarray") else part, np.float32)
+        n_rows = len(rows)
+        if n_rows < ROWS_PER_CALL:
+            padding = np.zeros((ROWS_PER_CALL - n_rows, *rows.shape[1:]), np.float32)
+            rows = np.concatenate([rows, padding])
+        yield rows, n_rows

@@ -1,0 +1,285 @@
+"""Load a user's own samples, and labels where there are any, from .npy, .npz or .csv."""
+
+from __future__ import annotations
+
+import csv
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clustering_common.checks import check_finite
+from clustering_common.dataset_files import file_error, npz_names, read_npy, read_npz
+
+__all__ = ["UserData", "load_user_data"]
+
+SUFFIXES = (".csv", ".npy", ".npz")
+DATA_NAMES = ("x", "X", "data")
+LABEL_NAMES = ("y", "labels", "label", "target")
+# Names of the arrays that scipy.sparse.save_npz writes.
+SPARSE_NAMES = {"indices", "indptr", "format", "shape", "data"}
+
+
+class UserData(NamedTuple):
+    """Samples and, where known, their classes.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, d), (n, height, width) or (n, height, width, channels), float32
+        Vectors or images; uint8 files are divided by 255.
+    labels : ndarray of shape (n,), or None
+        Integers (int64) or strings; for scores only.
+    """
+
+    X: NDArray[np.float32]
+    labels: NDArray[Any] | None
+
+
+def load_user_data(
+    path: str | os.PathLike[str], labels_path: str | os.PathLike[str] | None = None
+) -> UserData:
+    """Return the samples of a file, with labels from the same or another file.
+
+    - .npy: one array of samples.
+    - .npz: samples under the key x, X or data, or as the only array beside the labels; labels
+      under y, labels, label or target.
+    - .csv: numbers between commas, one sample a line. A first line without any number, or with
+      a column named label, labels, y or target, is a header; that column holds the labels.
+
+    Parameters
+    ----------
+    path : path
+        Samples: vectors (n, d), images (n, height, width) or (n, height, width, channels).
+        uint8 is divided by 255; any other kind keeps its values and becomes float32.
+    labels_path : path, default=None
+        Labels, one for each sample, alone in a file of the same kinds. They take the place of
+        labels found in `path`.
+
+    Returns
+    -------
+    UserData
+        `X` and `labels`, None if there are none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file does not exist.
+    ValueError
+        If a file is of an unknown kind, empty, damaged or ambiguous, holds pickled objects,
+        anything but numbers, NaN or infinity, or if the labels are not as many as the samples.
+
+    Notes
+    -----
+    A .csv whose header holds only numbers looks like one more sample: name a column, or drop
+    the line. .npz files of scipy.sparse are refused; give sparse matrices to `fit` directly.
+
+    Examples
+    --------
+    >>> from clustering_common.user_data import load_user_data
+    >>> X, labels = load_user_data("samples.csv")  # doctest: +SKIP
+    """
+    source = _check_path("path", path)
+    samples, labels = _read(source)
+    if samples is None:
+        raise file_error(source, "a file with samples", "labels only", "Add the samples to it.")
+    samples = _check_samples(source, samples)
+    if labels_path is not None:
+        source = _check_path("labels_path", labels_path)
+        _, labels = _read(source, wants_labels=True)
+    if labels is not None:
+        labels = _check_labels(source, labels, len(samples))
+    return UserData(samples, labels)
+
+
+def _check_path(name: str, path: str | os.PathLike[str]) -> Path:
+    """Return the path of a non-empty file of a known kind."""
+    source = Path(path).expanduser()
+    if not source.is_file():
+        raise FileNotFoundError(
+            f"{name} must be an existing file; got {str(source)!r}. Check its spelling and folder."
+        )
+    if source.suffix.lower() not in SUFFIXES:
+        kinds = f"a file of one of the kinds {', '.join(SUFFIXES)}"
+        raise file_error(source, kinds, repr(source.suffix), "Save the array with np.save.")
+    if not source.stat().st_size:
+        raise file_error(source, "non-empty", "0 bytes")
+    return source
+
+
+def _read(source: Path, wants_labels: bool = False) -> tuple[Any, Any]:
+    """Return samples and labels of a file, None for what it lacks."""
+    suffix = source.suffix.lower()
+    if suffix == ".npy":
+        return (None, read_npy(source)) if wants_labels else (read_npy(source), None)
+    if suffix == ".npz":
+        return _read_npz(source, wants_labels)
+    return _read_csv_labels(source) if wants_labels else _read_csv(source)
+
+
+def _read_npz(source: Path, wants_labels: bool) -> tuple[Any, Any]:
+    """Return the arrays of a .npz file that hold samples and labels."""
+    names = npz_names(source)
+    if set(names) >= SPARSE_NAMES:
+        way_out = "Save matrix.toarray() instead, or give the matrix to fit."
+        raise file_error(source, "a file of dense arrays", "a sparse matrix of SciPy", way_out)
+    labels = [name for name in names if name in LABEL_NAMES]
+    others = [name for name in names if name not in LABEL_NAMES]
+    samples = [name for name in names if name in DATA_NAMES] or others
+    if wants_labels:
+        samples, labels = [], labels or others
+    if max(len(samples), len(labels)) != 1:
+        wanted = "a .npz file with one array of samples and at most one of labels"
+        way_out = f"Name them {' or '.join(DATA_NAMES)}, and {' or '.join(LABEL_NAMES)}."
+        raise file_error(source, wanted, f"the keys {', '.join(names) or '(none)'}", way_out)
+    arrays = read_npz(source, [*samples, *labels])
+    return arrays[0] if samples else None, arrays[-1] if labels else None
+
+
+def _csv_rows(source: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line numbers and cells of the lines that are not blank, all equally long."""
+    n_columns = 0
+    try:
+        # utf-8-sig drops the byte order mark that spreadsheets write.
+        with source.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream)
+            for cells in reader:
+                if len(cells) < 2 and not "".join(cells).strip():
+                    continue
+                n_columns = n_columns or len(cells)
+                if len(cells) != n_columns:
+                    wanted = f"a .csv file of {n_columns} cells in every line, as in its first"
+                    found = f"{len(cells)} in line {reader.line_num}"
+                    raise file_error(source, wanted, found, "Fill or drop that line.")
+                yield reader.line_num, cells
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise file_error(source, "a .csv file of UTF-8 text", error) from error
+    if not n_columns:
+        raise file_error(source, "non-empty", "blank lines only")
+
+
+def _is_number(cell: str) -> bool:
+    """Tell whether a cell is a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _header(source: Path, cells: Sequence[str]) -> tuple[bool, int | None]:
+    """Tell whether the first line of a .csv file is a header, and the column of the labels."""
+    names = [cell.strip().lower() for cell in cells]
+    columns = [column for column, name in enumerate(names) if name in LABEL_NAMES]
+    if len(columns) > 1:
+        found = f"the columns {', '.join(names[column] for column in columns)}"
+        wanted = "a .csv file with at most one column of labels"
+        raise file_error(source, wanted, found, "Rename or drop the others.")
+    is_header = bool(columns) or not any(_is_number(cell) for cell in cells)
+    return is_header, columns[0] if columns else None
+
+
+def _read_csv(source: Path) -> tuple[Any, Any]:
+    """Return the numbers of a .csv file, and its column of labels if a header names one."""
+    rows = _csv_rows(source)
+    line, cells = next(rows)
+    n_columns = len(cells)
+    is_header, label_column = _header(source, cells)
+    values: array[float] = array("f")
+    labels: list[str] = []
+    if not is_header:
+        _extend(source, values, line, cells)
+    for line, cells in rows:
+        if label_column is not None:
+            labels.append(cells.pop(label_column))
+        _extend(source, values, line, cells, label_column)
+    if label_column is None:
+        return np.array(values, dtype=np.float32).reshape(-1, n_columns), None
+    if n_columns == 1:
+        return None, labels
+    return np.array(values, dtype=np.float32).reshape(-1, n_columns - 1), labels
+
+
+def _extend(
+    source: Path, values: array[float], line: int, cells: list[str], skipped: int | None = None
+) -> None:
+    """Append the numbers of one line, or name the first cell that is none."""
+    try:
+        values.extend(map(float, cells))
+    except ValueError as error:
+        position, cell = next((i, c) for i, c in enumerate(cells) if not _is_number(c))
+        column = position + 1 + (skipped is not None and position >= skipped)
+        raise file_error(
+            source,
+            "a .csv file of numbers",
+            f"{cell!r} in line {line}, column {column}",
+            "Correct the cell, drop its line, or drop or name its column 'label' in a header line.",
+        ) from error
+
+
+def _read_csv_labels(source: Path) -> tuple[None, list[str]]:
+    """Return the only column of a .csv file, or the one that a header names."""
+    rows = [cells for _, cells in _csv_rows(source)]
+    _, column = _header(source, rows[0])
+    if column is None and len(rows[0]) > 1:
+        wanted = "a .csv file with one column, or with one named label in a header line"
+        raise file_error(source, wanted, f"{len(rows[0])} columns", "Keep or name one column.")
+    return None, [cells[column or 0] for cells in rows[column is not None :]]
+
+
+def _check_samples(source: Path, samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Return samples as float32 of a usable shape, without NaN and infinity."""
+    if samples.dtype.kind not in "biuf":
+        way_out = "Convert it with astype(np.float32) and save it again."
+        raise file_error(source, "an array of numbers", f"dtype {samples.dtype}", way_out)
+    if samples.ndim not in (2, 3, 4) or not samples.size:
+        wanted = "an array of shape (n, d), (n, height, width) or (n, height, width, channels)"
+        found = f"shape {samples.shape}"
+        raise file_error(source, f"{wanted} without zeros", found, "Reshape and save it again.")
+    if samples.dtype == np.uint8:
+        return np.divide(samples, np.float32(255), dtype=np.float32)
+    with np.errstate(over="ignore"):  # becomes infinite, which the check reports
+        converted = np.ascontiguousarray(samples, dtype=np.float32)
+    check_finite(str(source), converted)
+    return converted
+
+
+def _check_labels(source: Path, labels: Any, n_samples: int) -> NDArray[Any]:
+    """Return one label a sample: int64 where all are whole numbers, otherwise strings."""
+    vector = np.asarray(labels)
+    if vector.ndim == 2 and vector.shape[1] == 1:
+        vector = vector[:, 0]
+    if vector.shape != (n_samples,):
+        found = f"labels of shape {vector.shape}"
+        way_out = "Check that both belong together; turn one-hot rows into ids by argmax(axis=1)."
+        raise file_error(source, f"a file of {n_samples} labels, one a sample", found, way_out)
+    if vector.dtype.kind == "U":
+        return _text_labels(source, vector)
+    if vector.dtype.kind not in "biuf" or not _are_whole(vector):
+        found = f"{vector.dtype} labels such as {vector[0]}"
+        wanted = "a file of labels that are whole numbers or strings"
+        raise file_error(source, wanted, found, "Number the classes.")
+    return vector.astype(np.int64)
+
+
+def _text_labels(source: Path, labels: NDArray[np.str_]) -> NDArray[Any]:
+    """Return the labels as int64 if all of them read as whole numbers."""
+    stripped = np.char.strip(labels)
+    is_missing = np.isin(np.char.lower(stripped), ("", "nan"))
+    if is_missing.any():
+        found = f"none for sample {int(np.argmax(is_missing))}"
+        way_out = "Fill it in or drop that sample."
+        raise file_error(source, "a file without missing labels", found, way_out)
+    if not all(map(_is_number, stripped.tolist())):
+        return stripped
+    numbers = stripped.astype(np.float64)
+    return numbers.astype(np.int64) if _are_whole(numbers) else stripped
+
+
+def _are_whole(numbers: NDArray[Any]) -> bool:
+    """Tell whether all numbers are whole, and small enough for float64 to be exact."""
+    values = numbers.astype(np.float64)
+    return bool(np.all((np.abs(values) < 2**53) & (np.trunc(values) == values)))

@@ -1,0 +1,203 @@
+"""Weight files in the classic Keras HDF5 layout, which Keras itself and years of users know.
+
+The root attribute ``layer_names`` lists the layers; each has a group with the attribute
+``weight_names`` and the arrays in that order. `keras.Model.load_weights` reads such a file when
+its name ends in ``.h5``.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from clustering_common import backend
+from clustering_common.files import replacing
+
+Shapes = list[tuple[int, ...]]
+
+
+def write_weights(
+    path: str | os.PathLike,
+    layers: Sequence[keras.layers.Layer],
+    *,
+    config: dict[str, Any] | None = None,
+    arrays: dict[str, np.ndarray] | None = None,
+) -> None:
+    """Write the weights of ``layers``, and beside them what else an estimator needs.
+
+    Parameters
+    ----------
+    path : path-like
+        Written to a temporary name first and then renamed.
+    layers : sequence of keras.layers.Layer
+        Their names are the layer names of the file.
+    config : dict, optional
+        Settings that JSON can hold, kept as text in the dataset ``estimator/config``.
+    arrays : dict of ndarray, optional
+        Kept in the group ``estimator``.
+    """
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in layers]
+        file.attrs["backend"] = keras.backend.backend().encode()
+        file.attrs["keras_version"] = keras.__version__.encode()
+        for layer in layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, weight in zip(names, layer.weights, strict=True):
+                group.create_dataset(name, data=backend.to_numpy(weight))
+        if config is not None:
+            file.create_dataset("estimator/config", data=json.dumps(config))
+        for name, array in (arrays or {}).items():
+            file.create_dataset(f"estimator/{name}", data=array)
+
+
+@contextmanager
+def open_weights(path: str | os.PathLike) -> Any:
+    """Open a weight file for reading; whatever is wrong with it is one ValueError line."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"weights must be an existing .h5 file; got {str(path)!r}. "
+            "Train a model first: main.py writes ae_weights.h5 and model_final.h5 to --save-dir."
+        )
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"weights must be a whole HDF5 file of Keras weights; got {str(path)!r} ({reason}). "
+            "The file is damaged or of another kind: copy it again or train anew."
+        ) from error
+
+
+def load_weights(
+    path: str | os.PathLike,
+    layers: Sequence[keras.layers.Layer],
+    *,
+    optional: Sequence[str] = (),
+    ignored: Sequence[str] = (),
+) -> list[str]:
+    """Load a classic weight file into ``layers``: by name, the rest by order and shape.
+
+    Everything is read and checked before the first weight is replaced.
+
+    Parameters
+    ----------
+    path : path-like
+        A file of ours, of the authors' release, or any of the classic layout; a whole model saved
+        by Keras 2 too.
+    layers : sequence of keras.layers.Layer
+        Built layers.
+    optional : sequence of str
+        Names of layers that the file may lack; they keep their weights.
+    ignored : sequence of str
+        Names of layers in the file that need no place here.
+
+    Returns
+    -------
+    list of str
+        Names of the layers that were loaded.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged or made for another architecture; the line names the layer.
+    """
+    with open_weights(path) as file:
+        saved = _saved_layers(file)
+        source = _match(layers, saved, str(path), set(optional), set(ignored))
+        values = {name: [np.asarray(d, np.float32) for d in saved[source[name]]] for name in source}
+    for name, arrays in values.items():
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError(
+                f"weights must be finite; got NaN or infinity in layer {name!r} of {str(path)!r}. "
+                "The run that wrote it diverged: train anew."
+            )
+    for layer in layers:
+        if layer.name in values:
+            for weight, array in zip(layer.weights, values[layer.name], strict=True):
+                weight.assign(array)
+    return list(values)
+
+
+def read_extras(path: str | os.PathLike) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
+    """Return ``config`` and ``arrays`` as `write_weights` took them, (None, {}) without."""
+    with open_weights(path) as file:
+        group = file.get("estimator")
+        if not isinstance(group, h5py.Group) or "config" not in group:
+            return None, {}
+        try:
+            config = json.loads(group["config"][()])
+        except ValueError as error:
+            raise OSError(f"estimator/config is no JSON: {error}") from error
+        return config, {name: np.asarray(group[name]) for name in group if name != "config"}
+
+
+def _saved_layers(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
+    """Return the datasets of each layer that has any, in the file's order."""
+    root = file["model_weights"] if "model_weights" in file else file
+    if "layer_names" not in root.attrs:
+        raise KeyError("no attribute 'layer_names'")
+    layers = {}
+    for name in _text(root.attrs["layer_names"]):
+        datasets = [root[name][weight] for weight in _text(root[name].attrs["weight_names"])]
+        if datasets:
+            layers[name] = datasets
+    return layers
+
+
+def _text(names: Any) -> list[str]:
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+
+
+def _match(
+    layers: Sequence[keras.layers.Layer],
+    saved: dict[str, list[h5py.Dataset]],
+    path: str,
+    optional: set[str],
+    ignored: set[str],
+) -> dict[str, str]:
+    """Return, for each layer to load, the name of the saved layer it comes from."""
+    needed = {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in layers}
+    shapes = {name: [tuple(dataset.shape) for dataset in saved[name]] for name in saved}
+    source = {name: name for name in needed if name in shapes}
+    rest = [name for name in shapes if name not in needed and name not in ignored]
+    for name in needed:
+        if name in source:
+            continue
+        found = next((other for other in rest if shapes[other] == needed[name]), None)
+        if found is not None:
+            source[name] = found
+            rest.remove(found)
+        elif name not in optional:
+            _refuse(path, f"it has no layer that fits {name!r} with {_words(needed[name])}")
+    for name, other in source.items():
+        if shapes[other] != needed[name]:
+            _refuse(
+                path,
+                f"layer {name!r} has {_words(shapes[other])} where this network has "
+                f"{_words(needed[name])}",
+            )
+    if rest:
+        _refuse(path, f"it has a layer {rest[0]!r} that this network lacks")
+    return source
+
+
+def _words(shapes: Shapes) -> str:
+    return "shapes " + ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
+
+
+def _refuse(path: str, reason: str) -> None:
+    raise ValueError(
+        f"weights must fit this architecture; got {path!r}: {reason}. "
+        "Use the method, data set and layer sizes that the weights were trained with."
+    )

@@ -1,0 +1,213 @@
+"""The two training phases as Keras models: reconstruction, then clustering (SPEC 1.2, 1.5, 1.6)."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from clustering_common import backend
+from clustering_common.training import ROWS_PER_CALL, SteppedModel
+from dec_da.assignment import ClusteringLayer, kl_divergence, target_distribution
+from dec_da.augmentation import RandomAffine
+from dec_da.autoencoders import Autoencoder
+
+
+class _ImageModel(SteppedModel):
+    """Abstract: gathers mini-batches of the resident data and augments them.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...), float32
+        The clean data, in the encoder's layout.
+    image_shape : tuple of int, optional
+        (height, width, channels) of a sample; needed to augment.
+    augment_seed : int, optional
+        Seed of the augmentation; None leaves it out.
+    """
+
+    def __init__(
+        self, X: np.ndarray, image_shape: tuple[int, ...] | None, augment_seed: int | None
+    ):
+        super().__init__()
+        self.data = self.add_resident(X, "data")
+        self.image_shape = image_shape or ()
+        self.augment = None if augment_seed is None else RandomAffine(seed=augment_seed)
+
+    def batch(self, indices: Any) -> Any:
+        """Return the rows of ``indices``, augmented afresh where asked."""
+        x = ops.take(self.data, indices, axis=0)
+        if self.augment is None:
+            return x
+        images = self.augment(ops.reshape(x, (-1, *self.image_shape)))
+        return ops.reshape(images, (-1, *self.data.shape[1:]))
+
+
+class ReconstructionModel(_ImageModel):
+    """Pretraining: the mean squared error between each (augmented) image and its reconstruction.
+
+    The augmented image is its own target (SPEC 1.2).
+    """
+
+    def __init__(self, autoencoder: Autoencoder, X: np.ndarray, **augmentation: Any):
+        super().__init__(X, **augmentation)
+        self.encoder = autoencoder.encoder
+        self.decoder = autoencoder.decoder
+
+    def call(self, indices: Any) -> Any:
+        """Return the mini-batch and its reconstruction."""
+        x = self.batch(indices)
+        return x, self.decoder(self.encoder(x))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return the mean squared error."""
+        clean, reconstruction = y_pred
+        return ops.mean(ops.square(reconstruction - clean))
+
+
+class ClusteringModel(_ImageModel):
+    """Abstract: trains the encoder against targets that every update takes from all clean data.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_samples,)
+        Nearest cluster of each sample at the last update.
+    targets : keras.Variable
+        What the mini-batches are trained towards, a row a sample.
+    """
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        clustering: ClusteringLayer,
+        X: np.ndarray,
+        reconstruction_weight: float = 0.0,
+        **augmentation: Any,
+    ):
+        super().__init__(X, **augmentation)
+        self.encoder = autoencoder.encoder
+        self.clustering = clustering
+        self.reconstruction_weight = reconstruction_weight
+        if reconstruction_weight:
+            self.decoder = autoencoder.decoder
+        self.labels = np.full(len(X), -1)
+        self.means = {name: keras.metrics.Mean(name) for name in self.loss_names}
+        reads = [*self.encoder.variables, *clustering.variables, self.data]
+        self._log_assignment_of = backend.compiled(self._clean_log_assignment, reads)
+        self._target_distribution = backend.compiled(target_distribution, [])
+
+    @property
+    def loss_names(self) -> list[str]:
+        """Names of the parts of the loss, unweighted, in the log."""
+        return ["clustering_loss"] + ["reconstruction_loss"] * bool(self.reconstruction_weight)
+
+    def call(self, indices: Any) -> Any:
+        """Return what the loss needs of the mini-batch."""
+        x = self.batch(indices)
+        embedding = self.encoder(x)
+        outputs = {"embedding": embedding, "target": ops.take(self.targets, indices, axis=0)}
+        if self.reconstruction_weight:
+            error = self.decoder(embedding) - x
+            outputs["reconstruction_loss"] = ops.mean(ops.square(error))
+        return outputs
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return the weighted sum of the clustering loss and the reconstruction loss."""
+        clustering_loss = self.clustering_loss(y_pred["embedding"], y_pred["target"])
+        self.means["clustering_loss"].update_state(clustering_loss)
+        loss = self.clustering_weight * clustering_loss
+        if self.reconstruction_weight:
+            self.means["reconstruction_loss"].update_state(y_pred["reconstruction_loss"])
+            loss = loss + self.reconstruction_weight * y_pred["reconstruction_loss"]
+        return loss
+
+    def update(self) -> None:
+        """Take labels and targets from the clean data, all of it, on the device."""
+        raise NotImplementedError
+
+    def clustering_loss(self, embedding: Any, target: Any) -> Any:
+        """Return the scalar clustering loss of a mini-batch."""
+        raise NotImplementedError
+
+    def _clean_log_assignment(self, indices: Any) -> Any:
+        return self.clustering.log_assignment(self.encoder(ops.take(self.data, indices, axis=0)))
+
+    def log_assignment(self) -> Any:
+        """Return log q of all clean data, on the device, (n_samples, n_clusters)."""
+        n_samples = len(self.labels)
+        parts = [
+            self._log_assignment_of(
+                np.minimum(np.arange(start, start + ROWS_PER_CALL, dtype=np.int32), n_samples - 1)
+            )
+            for start in range(0, n_samples, ROWS_PER_CALL)
+        ]
+        return ops.concatenate(parts)[:n_samples]
+
+
+class SoftAssignmentModel(ClusteringModel):
+    """DEC and IDEC: KL(p || q), optionally with the reconstruction (DEC, eq. 2; IDEC, eq. 1)."""
+
+    def __init__(self, *args: Any, clustering_weight: float = 1.0, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.clustering_weight = clustering_weight
+        shape = (len(self.labels), self.clustering.n_clusters)
+        self.targets = self.add_resident(np.zeros(shape, np.float32), "targets")
+
+    def update(self) -> None:
+        """Set p and the labels argmax q."""
+        log_q = self.log_assignment()
+        self.targets.assign(self._target_distribution(ops.exp(log_q)))
+        self.labels = backend.to_numpy(ops.argmax(log_q, axis=1))
+
+    def clustering_loss(self, embedding: Any, target: Any) -> Any:
+        """Return KL(p || q) of the mini-batch."""
+        return kl_divergence(target, self.clustering.log_assignment(embedding))
+
+
+class HardAssignmentModel(ClusteringModel):
+    """FcDCN: mean |z - mu_s|^2 to the centre s nearest to the clean sample (SPEC 1.6).
+
+    Parameters
+    ----------
+    move_centers : bool, default=False
+        Whether each update moves the centres to the means of their classes.
+    """
+
+    clustering_weight = 1.0
+
+    def __init__(self, *args: Any, move_centers: bool = False, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.move_centers = move_centers
+        self.clustering.trainable = False
+        self.targets = self.add_resident(np.zeros(len(self.labels), np.int32), "targets")
+        self._embedding_of = backend.compiled(
+            lambda indices: self.encoder(ops.take(self.data, indices, axis=0)),
+            [*self.encoder.variables, self.data],
+        )
+
+    def update(self) -> None:
+        """Set each sample's nearest centre, after moving the centres where asked."""
+        labels = ops.argmax(self.log_assignment(), axis=1)
+        if self.move_centers:
+            self._move_centers(backend.to_numpy(labels))
+            labels = ops.argmax(self.log_assignment(), axis=1)
+        self.targets.assign(ops.cast(labels, "int32"))
+        self.labels = backend.to_numpy(labels)
+
+    def clustering_loss(self, embedding: Any, target: Any) -> Any:
+        """Return the mean squared distance to the assigned centres."""
+        centers = ops.take(self.clustering.clusters, target, axis=0)
+        return ops.mean(ops.sum(ops.square(embedding - centers), axis=1))
+
+    def _move_centers(self, labels: np.ndarray) -> None:
+        """Move each centre to the mean of its samples; a centre without samples stays."""
+        n_samples, n_clusters = len(labels), self.clustering.n_clusters
+        sums = np.zeros((n_clusters, self.clustering.clusters.shape[1]))
+        for start in range(0, n_samples, ROWS_PER_CALL):
+            rows = np.arange(start, start + ROWS_PER_CALL, dtype=np.int32)
+            part = backend.to_numpy(self._embedding_of(np.minimum(rows, n_samples - 1)))
+            here = labels[start : start + ROWS_PER_CALL]
+            np.add.at(sums, here, part[: len(here)])
+        counts = np.bincount(labels, minlength=n_clusters)[:, None]
+        old = backend.to_numpy(self.clustering.clusters)
+        self.clustering.clusters.assign(np.where(counts > 0, sums / np.maximum(counts, 1), old))

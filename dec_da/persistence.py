@@ -1,0 +1,135 @@
+"""Saving, loading and pickling of the estimators, without pickle in any file of ours."""
+
+import os
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from clustering_common import weights
+from clustering_common.seeds import SeedStream
+
+FORMAT = 1
+LEARNED = ("history_", "n_iter_", "termination_condition_")
+
+
+class SavedClusterer:
+    """Abstract: an estimator with a ``_network`` that can be written to a file and read again."""
+
+    # What the estimator has.
+    feature_names_in_: np.ndarray
+    get_params: Any
+    labels_: np.ndarray
+    _check_arguments: Any
+    _make_network: Any
+    _network: Any
+    _sample_shape: tuple[int, ...]
+    _set_network: Any
+    _set_sample_shape: Any
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the fitted estimator to one ``.h5`` file, a classic Keras weight file as well."""
+        check_is_fitted(self, "cluster_centers_")
+        params = self.get_params()
+        if not isinstance(params["random_state"], int | np.integer | None):
+            params["random_state"] = None  # a generator's state is no setting
+        if params["pretrained_weights"] is not None:
+            params["pretrained_weights"] = str(params["pretrained_weights"])
+        config = {
+            "format": FORMAT,
+            "class": type(self).__name__,
+            "params": params,
+            "sample_shape": self._sample_shape,
+            "feature_names": list(getattr(self, "feature_names_in_", [])),
+            **{name: getattr(self, name) for name in LEARNED if hasattr(self, name)},
+        }
+        arrays = {"labels": self.labels_} if hasattr(self, "labels_") else {}
+        weights.write_weights(path, self._network.layers, config=config, arrays=arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Any:
+        """Return the fitted estimator that `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or was saved by another class.
+        """
+        config, arrays = weights.read_extras(path)
+        if config is None:
+            raise ValueError(
+                f"path must be a file that save() wrote; got {str(path)!r}, which holds weights "
+                "alone. Use load_weights(path, sample_shape) of an estimator with its settings."
+            )
+        _check_saved(config, cls, path)
+        estimator = cls(**config["params"])
+        estimator.load_weights(path, tuple(config["sample_shape"]))
+        if config["feature_names"]:
+            estimator.feature_names_in_ = np.array(config["feature_names"], object)
+        for name in LEARNED:
+            if name in config:
+                setattr(estimator, name, config[name])
+        if "labels" in arrays:
+            estimator.labels_ = arrays["labels"]
+        return estimator
+
+    def load_weights(self, path: str | os.PathLike, sample_shape: tuple[int, ...]) -> Any:
+        """Make the estimator ready to predict from a classic ``.h5`` weight file.
+
+        Parameters
+        ----------
+        path : path-like
+            Encoder and ``clustering``; the decoder may be missing.
+        sample_shape : tuple of int
+            Shape of one sample, such as (784,) or (28, 28, 1).
+
+        Returns
+        -------
+        self
+        """
+        self._check_arguments()
+        network = self._make_network(self._set_sample_shape(tuple(sample_shape)), SeedStream(0))
+        weights.load_weights(path, network.layers, optional=network.decoder_names)
+        self._set_network(network)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state with the network as plain arrays."""
+        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
+        if "_network" in state:
+            state["_network"] = state["_network"].get_weights()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Rebuild the network from plain arrays."""
+        state = dict(state)
+        arrays = state.pop("_network", None)
+        super().__setstate__(state)  # type: ignore[misc]
+        if arrays is not None:
+            network = self._make_network(self._set_sample_shape(self._sample_shape), SeedStream(0))
+            network.set_weights(arrays)
+            self._set_network(network)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_network")
+
+
+def _check_saved(config: Any, cls: type, path: str | os.PathLike) -> None:
+    """Raise ValueError unless ``config`` is one that ``cls.save`` wrote."""
+    known = {"format", "class", "params", "sample_shape", "feature_names"}
+    if not isinstance(config, dict) or not known <= set(config):
+        problem = "its settings are incomplete"
+    elif config["format"] != FORMAT:
+        problem = f"it has format {config['format']!r}, this version reads {FORMAT}"
+    elif config["class"] != cls.__name__:
+        problem = f"it was saved by {config['class']}"
+    elif not isinstance(config["params"], dict) or not set(config["params"]) <= set(
+        cls._get_param_names()  # type: ignore[attr-defined]
+    ):
+        problem = "it has settings that this version does not know"
+    else:
+        return
+    raise ValueError(
+        f"path must be a file that {cls.__name__}.save wrote; got {str(path)!r}: {problem}. "
+        "Load it with the class and version that saved it."
+    )

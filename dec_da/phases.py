@@ -1,0 +1,160 @@
+"""The phases of a run: pretraining, k-means on the embedding, clustering (SPEC 1.2, 1.5)."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+
+from clustering_common.callbacks import FiniteLoss, Progress, Recorder
+from clustering_common.seeds import SeedStream
+from clustering_common.training import BatchSchedule
+from dec_da.models import ClusteringModel, ReconstructionModel
+
+logger = logging.getLogger("clustering_common.dec_da")
+N_INIT = 20  # k-means initialisations, DEC-DA section 5.2
+MOMENTUM = 0.9
+
+
+def make_optimizer(name: str, learning_rate: float) -> keras.optimizers.Optimizer:
+    """Return a fresh optimiser; SGD with momentum 0.9 as in the paper."""
+    options = {"momentum": MOMENTUM} if name == "sgd" else {}
+    config = {"learning_rate": float(learning_rate), **options}
+    return keras.optimizers.get({"class_name": name, "config": config})
+
+
+def kmeans(embedding: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """Return the centres of k-means with 20 initialisations, (n_clusters, embedding_dim).
+
+    On one thread: scikit-learn adds up the threads' sums in the order in which they finish.
+    """
+    with threadpool_limits(1, user_api="openmp"):
+        model = KMeans(n_clusters, n_init=N_INIT, random_state=seed).fit(embedding)
+    return model.cluster_centers_
+
+
+def pretrain(
+    model: ReconstructionModel,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    batch_size: int,
+    n_epochs: int,
+    seeds: SeedStream,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> list[dict[str, Any]]:
+    """Train the autoencoder and return a row of logs per epoch."""
+    schedule = BatchSchedule(model.data.shape[0], batch_size, seeds.seed("pretrain batches"))
+    recorder = Recorder()
+    model.prepare(optimizer)
+    if n_epochs:
+        model.fit_steps(
+            schedule.batches,
+            steps_per_epoch=schedule.steps_per_pass,
+            n_steps=n_epochs * schedule.steps_per_pass,
+            callbacks=[FiniteLoss("pretraining"), *callbacks, recorder, Progress("pretraining")],
+        )
+    return recorder.rows
+
+
+@dataclass
+class ClusteringResult:
+    """What the clustering phase learned besides the weights.
+
+    Attributes
+    ----------
+    history : list of dict
+        A row per update; the first, before any training, has neither loss nor label_change.
+    n_iter : int
+        Training steps.
+    termination_condition : {'tol', 'max_iter', 'callback'}
+    """
+
+    history: list[dict[str, Any]]
+    n_iter: int
+    termination_condition: str
+
+
+def cluster(
+    model: ClusteringModel,
+    optimizer: keras.optimizers.Optimizer,
+    *,
+    batch_size: int,
+    update_interval: int,
+    max_iter: int,
+    tol: float,
+    seeds: SeedStream,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> ClusteringResult:
+    """Train encoder and centres until the labels are stable (SPEC 1.5)."""
+    schedule = BatchSchedule(len(model.labels), batch_size, seeds.seed("cluster batches"))
+    updates = TargetUpdates(update_interval, max_iter, tol)
+    recorder = Recorder()
+    model.prepare(optimizer)
+    if max_iter:
+        model.fit_steps(
+            schedule.batches,
+            steps_per_epoch=update_interval,
+            n_steps=max_iter,
+            callbacks=[
+                FiniteLoss("clustering"),
+                updates,
+                *callbacks,
+                recorder,
+                Progress("clustering", "update"),
+            ],
+        )
+        if model.stop_training and updates.termination_condition != "tol":
+            updates.termination_condition = "callback"
+    return ClusteringResult(recorder.rows, updates.n_iter, updates.termination_condition)
+
+
+class TargetUpdates(keras.callbacks.Callback):
+    """Refresh the targets every ``update_interval`` steps and stop when labels are stable.
+
+    Adds ``iter`` and ``label_change``, the share of labels that differ from the last update, to
+    the logs.
+    """
+
+    def __init__(self, update_interval: int, max_iter: int, tol: float):
+        super().__init__()
+        self.update_interval, self.max_iter, self.tol = update_interval, max_iter, tol
+        self.n_iter, self.termination_condition = 0, "max_iter"
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Take the first targets, from the embedding's k-means."""
+        self.model.update()
+        if logs is not None:
+            logs["iter"] = 0
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Take new targets and compare the labels with the last ones."""
+        last = self.model.labels
+        self.model.update()
+        label_change = float(np.mean(last != self.model.labels))
+        self.n_iter = min((epoch + 1) * self.update_interval, self.max_iter)
+        if logs is not None:
+            logs.update(iter=self.n_iter, label_change=label_change)
+        if label_change < self.tol:
+            self.termination_condition = "tol"
+            self.model.stop_training = True
+
+
+def warn_of_empty_clusters(labels: np.ndarray, n_clusters: int) -> None:
+    """Warn when clusters are empty, or all samples are in one."""
+    n_used = len(np.unique(labels))
+    if n_used == 1 < n_clusters and len(labels) > 1:
+        problem = "all samples are in one cluster (collapse)"
+    elif n_used < n_clusters:
+        problem = f"{n_clusters - n_used} of {n_clusters} clusters are empty"
+    else:
+        return
+    warnings.warn(
+        f"After fit, {problem}. Choose fewer clusters, a smaller learning rate, or scale X.",
+        UserWarning,
+        stacklevel=4,
+    )

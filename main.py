@@ -1,0 +1,168 @@
+"""Run one DEC-DA method: ``python main.py --method FcDEC-DA --dataset mnist``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clustering_common import cli
+
+METHODS = ("FcDEC", "FcIDEC", "ConvDEC", "ConvIDEC", "FcDCN")
+DATASETS = ("mnist", "mnist-test", "usps", "fmnist", "digits")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser; what is not given means the paper's own for method and data set."""
+    parser = cli.OneLineParser(
+        prog="main.py",
+        description="Cluster images with DEC-DA. Settings that are not given are the paper's own.",
+    )
+    add = parser.add_argument
+    names = [name + suffix for name in METHODS for suffix in ("", "-DA")]
+    add("--method", default="FcDEC", choices=names, metavar="METHOD", help=", ".join(names))
+    add("--dataset", default="mnist", choices=DATASETS, help="default: mnist")
+    add("--data-dir", default="data", help="where the data sets' files are; see data/README.md")
+    add("--data", metavar="FILE", help="your own .npy, .npz or .csv instead of --dataset")
+    add("--labels", metavar="FILE", help="its true labels, for scores only")
+    add("--n-clusters", type=cli.number(int, 1), help="default: the data set's 10")
+    add("-d", "--save-dir", default="results/temp", help="where files go (default: %(default)s)")
+    add("--aug-pretrain", action="store_true", help="augment images in pretraining")
+    add("--aug-cluster", action="store_true", help="augment images in the clustering phase")
+    add("--pretrained-weights", metavar="FILE", help=".h5 of an autoencoder: skips pretraining")
+    add("--pretrain-epochs", type=cli.number(int, 0))
+    add("--pretrain-optimizer", choices=OPTIMIZERS)
+    add("--pretrain-lr", type=cli.number(float, 0, strict=True))
+    add("--optimizer", choices=OPTIMIZERS, help="of the clustering phase")
+    add("--lr", type=cli.number(float, 0, strict=True), help="learning rate of that phase")
+    add("--batch-size", type=cli.number(int, 1), help="default: 256")
+    add("--maxiter", type=cli.number(int, 0), help="training steps of the clustering phase")
+    add("-i", "--update-interval", type=cli.number(int, 1), help="steps between updates")
+    add("--tol", type=cli.number(float, 0), help="stop when fewer labels change; default: 0.001")
+    add("--alpha", type=cli.number(float, 0, strict=True), help="default: 1")
+    add("--seed", type=cli.number(int, 0, high=2**32 - 1), default=0, help="default: 0")
+    add("-t", "--testing", action="store_true", help="score --weights instead of training")
+    add("-w", "--weights", metavar="FILE", help=".h5 of a trained model, for --testing")
+    add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
+    return parser
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the arguments, checked together."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.testing and not args.weights:
+        parser.error("-t/--testing must come with -w/--weights FILE; got none")
+    if args.weights and not args.testing:
+        parser.error(f"-w/--weights must come with -t/--testing; got {args.weights!r} alone")
+    if args.data and not args.n_clusters:
+        parser.error("--data must come with --n-clusters K; got none")
+    if args.labels and not args.data:
+        parser.error(f"--labels must come with --data FILE; got {args.labels!r} alone")
+    return args
+
+
+def load_task(args: argparse.Namespace) -> Any:
+    """Return the data to work on; a data set comes as images."""
+    from clustering_common.datasets import load_dataset
+    from clustering_common.user_data import load_user_data
+    from dec_da.experiment import Task
+
+    if args.data:
+        X, labels = load_user_data(args.data, args.labels)
+        return Task(str(args.data), X, labels)
+    dataset = load_dataset(args.dataset, args.data_dir)
+    return Task(args.dataset, dataset.images, dataset.labels)
+
+
+def make_estimator(args: argparse.Namespace) -> Any:
+    """Return the estimator that the arguments ask for."""
+    from dec_da import presets
+
+    return presets.make_estimator(
+        args.method,
+        None if args.data else args.dataset,
+        n_clusters=args.n_clusters,
+        aug_pretrain=args.aug_pretrain or None,
+        aug_cluster=args.aug_cluster or None,
+        alpha=args.alpha,
+        pretrain_epochs=args.pretrain_epochs,
+        pretrain_optimizer=args.pretrain_optimizer,
+        pretrain_learning_rate=args.pretrain_lr,
+        max_iter=args.maxiter,
+        update_interval=args.update_interval,
+        tol=args.tol,
+        batch_size=args.batch_size,
+        optimizer=args.optimizer,
+        learning_rate=args.lr,
+        pretrained_weights=args.pretrained_weights,
+        random_state=args.seed,
+        verbose=args.verbose,
+    )
+
+
+def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
+    """Train, write the files, print the table and the closing line."""
+    from clustering_common import files
+    from dec_da import experiment, presets
+
+    folder = files.writable_folder("--save-dir", args.save_dir)
+    record = experiment.train(estimator, task, folder, method=args.method, seed=args.seed)
+    seconds = record["seconds"]
+    print(
+        f"{args.method} on {task.name}: {record['n_iter']} iterations, "
+        f"stopped by {record['termination_condition']}, {seconds['total']:.1f} s "
+        f"(pretraining {seconds['pretrain']:.1f}, clustering {seconds['cluster']:.1f}). "
+        f"Files in {folder}."
+    )
+    if task.labels is None:
+        sizes = list(enumerate(record["cluster_sizes"].tolist()))
+        print(cli.table(["cluster", "samples"], sizes))
+        return
+    metrics, paper = record["metrics"], presets.paper_figures(args.method, task.name)
+    names = ("acc", "nmi", "ari")
+    rows = [
+        ["k-means on pixels", *(metrics["kmeans_pixels"][name] for name in names)],
+        ["k-means on embedding", *(metrics["kmeans_embedding"][name] for name in names)],
+        [args.method, *(metrics["final"][name] for name in names)],
+    ]
+    if paper:
+        rows.append(["paper (mean of 5)", *(paper.get(name) for name in names)])
+    print(cli.table(["", *names], rows))
+    print(cli.score_line(metrics["final"]))
+
+
+def test(args: argparse.Namespace, estimator: Any, task: Any) -> None:
+    """Score trained weights and print the closing line."""
+    from clustering_common.callbacks import scores
+
+    estimator.load_weights(args.weights, task.X.shape[1:])
+    labels = estimator.predict(task.X)
+    if task.labels is None:
+        import numpy as np
+
+        sizes = np.bincount(labels, minlength=estimator.n_clusters)
+        print(cli.table(["cluster", "samples"], list(enumerate(sizes.tolist()))))
+        return
+    print(cli.score_line(scores(task.labels, labels)))
+
+
+def command(argv: Sequence[str] | None = None) -> None:
+    """Parse, load, then train or test."""
+    args = parse(argv)
+    for name in ("weights", "pretrained_weights"):
+        path = getattr(args, name)
+        if path and not Path(path).is_file():
+            flag = "--" + name.replace("_", "-")
+            raise FileNotFoundError(
+                f"{flag} must be an existing .h5 file; got {path!r}. Check the path."
+            )
+    with cli.quiet_start():
+        import keras  # noqa: F401 (starts the engine)
+    estimator, task = make_estimator(args), load_task(args)
+    (test if args.testing else train)(args, estimator, task)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(command))
