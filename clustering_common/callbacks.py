@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import keras
+import numpy as np
 
 from clustering_common import metrics
 
@@ -66,9 +67,15 @@ class LabelsMonitor(keras.callbacks.Callback):
         self.on_epoch_end(-1, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Add the three metrics to ``logs``."""
-        if logs is not None:
-            logs.update(scores(self.labels_true, self.model.labels))
+        """Add the metrics to ``logs``, ``pseudo_acc`` too where there are pseudo-labels."""
+        if logs is None or self.model.labels is None:
+            return
+        logs.update(scores(self.labels_true, self.model.labels))
+        pseudo_labels = getattr(self.model, "pseudo_labels", None)
+        if pseudo_labels is not None:
+            given = pseudo_labels >= 0
+            truth = np.asarray(self.labels_true)[given]
+            logs["pseudo_acc"] = metrics.accuracy(truth, pseudo_labels[given])
 
 
 class Recorder(keras.callbacks.Callback):
@@ -123,7 +130,8 @@ class Progress(keras.callbacks.Callback):
             return
         self._shown = now
         left = (now - self._start) / (epoch + 1 - self._first) * (n_epochs - epoch - 1)
-        values = ", ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
+        numbers = {name: value for name, value in (logs or {}).items() if np.isscalar(value)}
+        values = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         logger.info(
             "%s: %s %d/%d, %s, at most %s left",
             *(self.phase, self.unit, epoch + 1, n_epochs, values, clock(left)),

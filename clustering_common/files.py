@@ -61,7 +61,7 @@ def writable_folder(name: str, path: str | os.PathLike) -> Path:
 def write_json(path: str | os.PathLike, content: Any) -> None:
     """Write ``content`` as indented JSON; NumPy numbers and arrays become plain ones."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+        temporary.write_text(json.dumps(content, indent=1, default=plain) + "\n")
 
 
 def write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Any) -> None:
@@ -78,7 +78,8 @@ def write_array(path: str | os.PathLike, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return what JSON can hold of ``value``: NumPy numbers and arrays become plain ones."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):

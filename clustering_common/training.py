@@ -81,6 +81,11 @@ class SteppedModel(keras.Model):
         self.resident.append(variable)
         return variable
 
+    @property
+    def block_steps(self) -> int:
+        """Mini-batches per dispatch at most."""
+        return BLOCK_STEPS
+
     def prepare(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Compile with the optimiser, all variables built before the first trace."""
         self.built = True
@@ -114,7 +119,7 @@ class SteppedModel(keras.Model):
             See each epoch end once all its steps are done.
         """
         n_epochs = -(-n_steps // steps_per_epoch)
-        blocks_per_epoch = -(-min(steps_per_epoch, n_steps) // BLOCK_STEPS)
+        blocks_per_epoch = -(-min(steps_per_epoch, n_steps) // self.block_steps)
         block_steps = -(-min(steps_per_epoch, n_steps) // blocks_per_epoch)
 
         def blocks() -> Iterator[Any]:
@@ -173,12 +178,13 @@ def apply_in_chunks(function: Callable[[Any], Any], X: Any) -> np.ndarray:
     ndarray of shape (n_samples, ...)
     """
     outputs = []
-    for rows, n_rows in _chunks(X):
+    for rows, n_rows in row_chunks(X):
         outputs.append(backend.to_numpy(function(rows))[:n_rows])
     return np.concatenate(outputs)
 
 
-def _chunks(X: Any) -> Iterable[tuple[np.ndarray, int]]:
+def row_chunks(X: Any) -> Iterable[tuple[np.ndarray, int]]:
+    """Yield (ROWS_PER_CALL, ...) float32 rows of ``X``, zeros at the end, and how many count."""
     for start in range(0, X.shape[0], ROWS_PER_CALL):
         part = X[start : start + ROWS_PER_CALL]
         rows = np.asarray(part.toarray() if hasattr(part, "toarray") else part, np.float32)

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from clustering_common import backend
-from clustering_common.files import replacing
+from clustering_common.files import plain, replacing
 
 Shapes = list[tuple[int, ...]]
 
@@ -53,7 +53,7 @@ def write_weights(
             for name, weight in zip(names, layer.weights, strict=True):
                 group.create_dataset(name, data=backend.to_numpy(weight))
         if config is not None:
-            file.create_dataset("estimator/config", data=json.dumps(config))
+            file.create_dataset("estimator/config", data=json.dumps(config, default=plain))
         for name, array in (arrays or {}).items():
             file.create_dataset(f"estimator/{name}", data=array)
 

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from clustering_common import weights
 from clustering_common.callbacks import show_progress
 from clustering_common.checks import check_choice, check_finite, check_number
+from clustering_common.persistence import SavedClusterer
 from clustering_common.seeds import SeedStream
 from dec_da import phases
 from dec_da.assignment import ClusteringLayer
@@ -27,7 +28,6 @@ from dec_da.augmentation import image_shape
 from dec_da.autoencoders import Autoencoder
 from dec_da.models import ClusteringModel, ReconstructionModel, SoftAssignmentModel
 from dec_da.network import ClusteringNetwork
-from dec_da.persistence import SavedClusterer
 
 RESOLVED = ("optimizer", "learning_rate", "pretrain_optimizer", "pretrain_learning_rate")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")

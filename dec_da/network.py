@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from clustering_common import backend
 from clustering_common.training import apply_in_chunks
@@ -38,7 +37,7 @@ class ClusteringNetwork:
         return [*self.autoencoder.layers, self.clustering]
 
     @property
-    def decoder_names(self) -> list[str]:
+    def optional_layers(self) -> list[str]:
         """Names of the decoder's layers, which clustering alone does not need."""
         return [layer.name for layer in self.autoencoder.decoder.layers if layer.weights]
 
@@ -58,13 +57,3 @@ class ClusteringNetwork:
     def centers(self) -> np.ndarray:
         """The cluster centres, (n_clusters, embedding_dim)."""
         return backend.to_numpy(self.clustering.clusters)
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Return all weights, in the order of ``layers``."""
-        return [backend.to_numpy(weight) for layer in self.layers for weight in layer.weights]
-
-    def set_weights(self, arrays: list[np.ndarray]) -> None:
-        """Set all weights from what `get_weights` returned."""
-        weights = [weight for layer in self.layers for weight in layer.weights]
-        for weight, array in zip(weights, arrays, strict=True):
-            weight.assign(ops.convert_to_tensor(array))

@@ -6,20 +6,21 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from clustering_common import weights
+from clustering_common import backend, weights
 from clustering_common.seeds import SeedStream
 
 FORMAT = 1
-LEARNED = ("history_", "n_iter_", "termination_condition_")
 
 
 class SavedClusterer:
     """Abstract: an estimator with a ``_network`` that can be written to a file and read again."""
 
+    # Learned attributes that a file keeps: what JSON can hold, and arrays.
+    learned_values: tuple[str, ...] = ("history_", "n_iter_", "termination_condition_", "seconds_")
+    learned_arrays: tuple[str, ...] = ("labels_",)
     # What the estimator has.
     feature_names_in_: np.ndarray
     get_params: Any
-    labels_: np.ndarray
     _check_arguments: Any
     _make_network: Any
     _network: Any
@@ -29,11 +30,11 @@ class SavedClusterer:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the fitted estimator to one ``.h5`` file, a classic Keras weight file as well."""
-        check_is_fitted(self, "cluster_centers_")
+        check_is_fitted(self)
         params = self.get_params()
         if not isinstance(params["random_state"], int | np.integer | None):
             params["random_state"] = None  # a generator's state is no setting
-        if params["pretrained_weights"] is not None:
+        if params.get("pretrained_weights") is not None:
             params["pretrained_weights"] = str(params["pretrained_weights"])
         config = {
             "format": FORMAT,
@@ -41,9 +42,9 @@ class SavedClusterer:
             "params": params,
             "sample_shape": self._sample_shape,
             "feature_names": list(getattr(self, "feature_names_in_", [])),
-            **{name: getattr(self, name) for name in LEARNED if hasattr(self, name)},
+            **{name: getattr(self, name) for name in self.learned_values if hasattr(self, name)},
         }
-        arrays = {"labels": self.labels_} if hasattr(self, "labels_") else {}
+        arrays = {name: getattr(self, name) for name in self.learned_arrays if hasattr(self, name)}
         weights.write_weights(path, self._network.layers, config=config, arrays=arrays)
 
     @classmethod
@@ -62,15 +63,18 @@ class SavedClusterer:
                 "alone. Use load_weights(path, sample_shape) of an estimator with its settings."
             )
         _check_saved(config, cls, path)
-        estimator = cls(**config["params"])
+        params = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in config["params"].items()
+        }
+        estimator = cls(**params)
         estimator.load_weights(path, tuple(config["sample_shape"]))
         if config["feature_names"]:
             estimator.feature_names_in_ = np.array(config["feature_names"], object)
-        for name in LEARNED:
-            if name in config:
-                setattr(estimator, name, config[name])
-        if "labels" in arrays:
-            estimator.labels_ = arrays["labels"]
+        for source, names in ((config, cls.learned_values), (arrays, cls.learned_arrays)):
+            for name in names:
+                if name in source:
+                    setattr(estimator, name, source[name])
         return estimator
 
     def load_weights(self, path: str | os.PathLike, sample_shape: tuple[int, ...]) -> Any:
@@ -79,7 +83,7 @@ class SavedClusterer:
         Parameters
         ----------
         path : path-like
-            Encoder and ``clustering``; the decoder may be missing.
+            What only reconstruction needs may be missing.
         sample_shape : tuple of int
             Shape of one sample, such as (784,) or (28, 28, 1).
 
@@ -89,7 +93,7 @@ class SavedClusterer:
         """
         self._check_arguments()
         network = self._make_network(self._set_sample_shape(tuple(sample_shape)), SeedStream(0))
-        weights.load_weights(path, network.layers, optional=network.decoder_names)
+        weights.load_weights(path, network.layers, optional=network.optional_layers)
         self._set_network(network)
         return self
 
@@ -97,7 +101,10 @@ class SavedClusterer:
         """Return the state with the network as plain arrays."""
         state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
         if "_network" in state:
-            state["_network"] = state["_network"].get_weights()
+            layers = state["_network"].layers
+            state["_network"] = [
+                backend.to_numpy(weight) for layer in layers for weight in layer.weights
+            ]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -107,7 +114,9 @@ class SavedClusterer:
         super().__setstate__(state)  # type: ignore[misc]
         if arrays is not None:
             network = self._make_network(self._set_sample_shape(self._sample_shape), SeedStream(0))
-            network.set_weights(arrays)
+            variables = [weight for layer in network.layers for weight in layer.weights]
+            for variable, array in zip(variables, arrays, strict=True):
+                variable.assign(array)
             self._set_network(network)
 
     def __sklearn_is_fitted__(self) -> bool:

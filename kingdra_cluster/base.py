@@ -1,0 +1,235 @@
+"""What KingdraCluster and LadderIM share as scikit-learn estimators (SPEC 2.3, 2.6)."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from clustering_common.callbacks import Progress, show_progress
+from clustering_common.checks import check_choice, check_finite, check_number
+from clustering_common.persistence import SavedClusterer
+from clustering_common.seeds import SeedStream
+from kingdra_cluster.ladder import LadderNetwork
+from kingdra_cluster.members import LadderTrainer, LossSettings, PopulationInference
+from kingdra_cluster.outer_loop import LoopSettings, mean_proba, run_loop
+
+BASE_LOSSES = ("im", "dot")
+
+
+class MemberNetwork:
+    """The ladder network of all members and its inference: what a fitted estimator computes with.
+
+    Parameters
+    ----------
+    ladder : LadderNetwork
+    """
+
+    def __init__(self, ladder: LadderNetwork):
+        self.ladder = ladder
+        self.inference = PopulationInference(ladder)
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers with weights, in the order of the weight files."""
+        return [self.ladder]
+
+    @property
+    def optional_layers(self) -> list[str]:
+        """Layers that a weight file may lack: none."""
+        return []
+
+
+class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
+    """Abstract estimator: ladder networks trained without labels."""
+
+    learned_values = ("history_", "n_iter_", "termination_condition_")
+    learned_arrays = ("labels_", "member_mapping_", "pseudo_labels_")
+
+    # Common to all constructors; a subclass may fix some as class attributes.
+    n_class: int
+    fc_layer_sizes: Sequence[int]
+    base_loss: str
+    batch_size: int
+    random_state: Any
+    verbose: int
+
+    def _loop_settings(self) -> LoopSettings:
+        raise NotImplementedError
+
+    @property
+    def _n_members(self) -> int:
+        raise NotImplementedError
+
+    def fit(
+        self, X: Any, y: Any = None, *, callbacks: Sequence[keras.callbacks.Callback] = ()
+    ) -> "LadderClusterer":
+        """Learn clusters from ``X``.
+
+        Parameters
+        ----------
+        X : array-like or CSR matrix of shape (n_samples, n_features)
+            Finite numbers. A sparse matrix is never made dense as a whole.
+        y : None
+            Ignored.
+        callbacks : sequence of keras.callbacks.Callback
+            See every iteration as an epoch: ``self.model.labels`` holds the labels,
+            ``self.model.pseudo_labels`` the pseudo-labels (-1 = none; None before the first).
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an argument or data out of range, in one line.
+        TrainingDivergedError
+            If a loss becomes NaN or infinite.
+        """
+        self._check_arguments()
+        X = self._validated(X, reset=True)
+        if self.n_class > X.shape[0]:
+            raise ValueError(
+                f"n_class must be at most n_samples={X.shape[0]}; got {self.n_class!r}. "
+                "Choose fewer classes or give more samples."
+            )
+        show_progress(self.verbose)
+        begin = time.monotonic()
+        seeds = SeedStream(self.random_state)
+        network = self._make_network((X.shape[1],), seeds)
+        trainer = LadderTrainer(network.ladder, X, self._loss_settings(), self.batch_size, seeds)
+        trainer.prepare(keras.optimizers.Adam(float(self.lr)))  # type: ignore[attr-defined]
+        state = run_loop(
+            trainer,
+            network.inference,
+            X,
+            self._loop_settings(),
+            seeds,
+            [*callbacks, Progress(type(self).__name__, "iteration")],
+        )
+        self.history_ = state.history
+        self.n_iter_ = len(state.history)
+        self.termination_condition_ = state.termination_condition
+        self.member_mapping_ = state.mapping
+        self.pseudo_labels_ = np.full(X.shape[0], -1)
+        if trainer.pseudo_labels is not None:
+            self.pseudo_labels_ = trainer.pseudo_labels
+        self._set_network(network)
+        self.labels_ = self._proba(state.member_proba).argmax(axis=1)
+        self.seconds_ = {"total": time.monotonic() - begin}
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the cluster of each sample, (n_samples,)."""
+        return self.predict_proba(X).argmax(axis=1)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the class probabilities, (n_samples, n_class).
+
+        The mean of the members; without ``ens_common_mapping`` the first member's. A sample's
+        result does not depend on the others in ``X``.
+        """
+        return self._proba(self.member_proba(X))
+
+    def member_proba(self, X: Any) -> np.ndarray:
+        """Return each member's class probabilities, (n_members, n_samples, n_class)."""
+        check_is_fitted(self)
+        X = self._validated(X, reset=False)
+        return self._network.inference.probabilities(X)
+
+    def _proba(self, member_proba: Any) -> np.ndarray:
+        if self._loop_settings().ens_common_mapping:
+            return mean_proba(member_proba, self.member_mapping_)
+        return member_proba[0]
+
+    def _loss_settings(self) -> LossSettings:
+        params = {**vars(type(self)), **vars(self)}
+        return LossSettings(
+            base_loss=self.base_loss,
+            base_weight=float(params["mi_loss_w_init"]),
+            mi_mu_w=float(params["mi_mu_w_init"]),
+            noise_kl_w=float(params["noise_kl_w_init"]),
+            ladder_w=float(params["ladder_loss_w_init"]),
+            denoising_cost=tuple(map(float, params["denoising_cost"])),
+            noise_std=float(params["noise_std"]),
+        )
+
+    def _make_network(self, input_shape: tuple[int, ...], seeds: SeedStream) -> MemberNetwork:
+        sizes = [input_shape[0], *map(int, self.fc_layer_sizes)]
+        last_layer_bn = bool(self.last_layer_bn)  # type: ignore[attr-defined]
+        ladder = LadderNetwork(self._n_members, sizes, last_layer_bn=last_layer_bn, seeds=seeds)
+        return MemberNetwork(ladder)
+
+    def _set_network(self, network: MemberNetwork) -> None:
+        self._network = network
+
+    def _set_sample_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
+        self._sample_shape = tuple(map(int, sample_shape))
+        self.n_features_in_ = int(np.prod(sample_shape))
+        return (self.n_features_in_,)
+
+    def _validated(self, X: Any, reset: bool) -> Any:
+        """Return ``X`` as finite float32 rows, dense or CSR."""
+        if np.ndim(X) > 2:
+            X = np.reshape(X, (len(X), -1))
+        X = validate_data(
+            self,
+            X,
+            accept_sparse="csr",
+            dtype=np.float32,
+            reset=reset,
+            ensure_all_finite=False,
+            accept_large_sparse=False,
+        )
+        if hasattr(X, "toarray"):
+            if not np.isfinite(X.data).all():
+                raise ValueError(
+                    "X must be finite; got NaN or infinity among the stored values. "
+                    "Drop or impute them."
+                )
+        else:
+            check_finite("X", X)
+        if reset:
+            self._set_sample_shape(X.shape[1:])
+        return X
+
+    def _check_arguments(self) -> None:
+        check_choice("base_loss", self.base_loss, BASE_LOSSES)
+        for name in ("n_class", "n_iter", "batch_size"):
+            check_number(name, getattr(self, name), integer=True, low=1)
+        check_number("verbose", self.verbose, integer=True, low=0)
+        check_number("lr", self.lr, low=0, strict=True)  # type: ignore[attr-defined]
+        weights = ("mi_loss_w_init", "mi_mu_w_init", "noise_kl_w_init", "ladder_loss_w_init")
+        for name in (*weights, "noise_std"):
+            check_number(name, getattr(self, name), low=0)
+        self._check_layers()
+
+    def _check_layers(self) -> None:
+        sizes, costs = self.fc_layer_sizes, self.denoising_cost  # type: ignore[attr-defined]
+        for name, values in (("fc_layer_sizes", sizes), ("denoising_cost", costs)):
+            if not isinstance(values, list | tuple) or not values:
+                raise TypeError(f"{name} must be a list of numbers; got {values!r}. Give a list.")
+        for size in sizes:
+            check_number("each of fc_layer_sizes", size, integer=True, low=1)
+        for cost in costs:
+            check_number("each of denoising_cost", cost, low=0)
+        if sizes[-1] != self.n_class:
+            raise ValueError(
+                f"n_class must be the last of fc_layer_sizes={list(sizes)}; got {self.n_class!r}. "
+                f"Set fc_layer_sizes to {[*sizes[:-1], self.n_class]}."
+            )
+        if len(costs) != len(sizes) + 1:
+            raise ValueError(
+                f"denoising_cost must have {len(sizes) + 1} numbers, one for the input and one "
+                f"for each of fc_layer_sizes; got {list(costs)!r}. Add or drop numbers."
+            )
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags

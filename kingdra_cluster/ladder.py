@@ -1,0 +1,189 @@
+"""The ladder network, with a leading member axis on every weight (SPEC 2.1).
+
+E members are E independent networks in one set of batched products: losses add up and Adam works
+element by element, so no member sees another.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from clustering_common.seeds import SeedStream
+
+EPSILON = 1e-10  # under the root of every batch normalisation
+N_DENOISE = 10  # vectors a1..a10 of the denoising function
+Noise = Callable[[tuple[int, ...]], Any]
+
+
+class LadderNetwork(keras.layers.Layer):
+    """Encoder and decoder of all members.
+
+    Parameters
+    ----------
+    n_members : int
+        E.
+    layer_sizes : sequence of int
+        D, then the units of the L encoder layers; the last is n_clusters.
+    last_layer_bn : bool
+        Whether the last layer too is batch-normalised.
+    seeds : SeedStream
+        Member e, layer l draws its initial weights from its own stream with its own fan-in, so it
+        starts alike in an ensemble of any size.
+
+    Notes
+    -----
+    Deviation: prediction uses the population statistics ``means`` and ``variances`` of the clean
+    pass over all training data where the release uses those of the batch at hand (SPEC 2.5).
+    """
+
+    def __init__(
+        self,
+        n_members: int,
+        layer_sizes: Sequence[int],
+        *,
+        last_layer_bn: bool,
+        seeds: SeedStream,
+        name: str = "ladder",
+    ):
+        super().__init__(name=name)
+        self.n_members = n_members
+        self.layer_sizes = list(layer_sizes)
+        self.n_layers = len(layer_sizes) - 1
+        self.normalised = [True] * (self.n_layers - 1) + [last_layer_bn]
+        self.kernels: list[Any] = []
+        self.betas: list[Any] = []
+        self.means: list[Any] = []
+        self.variances: list[Any] = []
+        self.decoder_kernels: list[Any] = []
+        self.denoisers: list[Any] = []
+        for layer in range(self.n_layers):
+            self._add_layer(layer, seeds)
+        for layer, units in enumerate(self.layer_sizes):
+            start = np.zeros((N_DENOISE, n_members, units), np.float32)
+            start[[1, 6]] = 1.0  # a2 and a7
+            self.denoisers.append(self._variable(f"denoise_{layer}", start))
+        self.built = True
+
+    def _add_layer(self, layer: int, seeds: SeedStream) -> None:
+        """Add the weights between ``layer`` and ``layer + 1``."""
+        below, above = self.layer_sizes[layer : layer + 2]
+        for kernels, name, shape in (
+            (self.kernels, "encoder", (below, above)),
+            (self.decoder_kernels, "decoder", (above, below)),
+        ):
+            draws = [
+                keras.initializers.GlorotNormal(seeds.seed(f"{name} {layer}", member))(shape)
+                for member in range(self.n_members)
+            ]
+            start = np.stack([ops.convert_to_numpy(draw) for draw in draws])
+            kernels.append(self._variable(f"{name}_{layer}", start))
+        zeros = np.zeros((self.n_members, above), np.float32)
+        self.betas.append(self._variable(f"beta_{layer}", zeros))
+        self.means.append(self._variable(f"mean_{layer}", zeros, trainable=False))
+        self.variances.append(self._variable(f"variance_{layer}", zeros + 1, trainable=False))
+
+    def _variable(self, name: str, start: np.ndarray, trainable: bool = True) -> Any:
+        return self.add_weight(
+            shape=start.shape,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(start, dtype),
+            trainable=trainable,
+            name=name,
+        )
+
+    def encode(self, passes: Any, noise_std: float, noise: Noise) -> tuple[list[Any], Any]:
+        """Run all passes as one product a layer; each has its own batch statistics.
+
+        z_l = norm(W_l h_(l-1)) + s n, h_l = relu(z_l + beta_l), the last without relu.
+
+        Parameters
+        ----------
+        passes : tensor of shape (n_members, n_passes, batch, D)
+            The first pass is clean (s = 0), the others are noisy.
+        noise_std : float
+            s of the noisy passes.
+        noise : callable
+            Returns standard normal draws of a shape.
+
+        Returns
+        -------
+        z : list of L + 1 tensors of shape (n_members, n_passes, batch, units)
+        logits : tensor of shape (n_members, n_passes, batch, n_clusters)
+        """
+
+        def disturbed(values: Any) -> Any:
+            noisy = values[:, 1:]
+            draws = noise(tuple(noisy.shape))
+            return ops.concatenate([values[:, :1], noisy + noise_std * draws], axis=1)
+
+        n_members, n_passes, batch = passes.shape[:3]
+        z = [disturbed(passes)]
+        h = z[0]
+        for layer, kernel in enumerate(self.kernels):
+            rows = ops.reshape(h, (n_members, n_passes * batch, -1))
+            a = ops.reshape(ops.matmul(rows, kernel), (n_members, n_passes, batch, -1))
+            if self.normalised[layer]:
+                a = batch_normalised(a)
+            z.append(disturbed(a))
+            h = z[-1] + self.betas[layer][:, None, None, :]
+            if layer < self.n_layers - 1:
+                h = ops.relu(h)
+        return z, h
+
+    def decode(self, noisy_z: Sequence[Any], noisy_logits: Any) -> list[Any]:
+        """Return the denoised zhat_0..zhat_L, each (n_members, batch, units).
+
+        u = noisy logits for l = L, else V_l zhat_(l+1), batch-normalised;
+        zhat = (z~ - m) v + m, m = a1 sigmoid(a2 u + a3) + a4 u + a5, v likewise of a6..a10.
+        """
+        estimates: list[Any] = []
+        u = noisy_logits
+        for layer in range(self.n_layers, -1, -1):
+            if layer < self.n_layers:
+                u = ops.matmul(estimates[0], self.decoder_kernels[layer])
+            u = batch_normalised(u)
+            a = [None, *ops.unstack(self.denoisers[layer][:, :, None, :], axis=0)]
+            m = a[1] * ops.sigmoid(a[2] * u + a[3]) + a[4] * u + a[5]
+            v = a[6] * ops.sigmoid(a[7] * u + a[8]) + a[9] * u + a[10]
+            estimates.insert(0, (noisy_z[layer] - m) * v + m)
+        return estimates
+
+    def clean_activation(self, rows: Any, depth: int) -> Any:
+        """Return W_depth h_(depth-1) of the clean pass, with population statistics below.
+
+        Parameters
+        ----------
+        rows : tensor of shape (n_rows, D)
+        depth : int
+            1 to L.
+
+        Returns
+        -------
+        tensor of shape (n_members, n_rows, units)
+        """
+        h = ops.expand_dims(rows, 0)
+        for layer in range(depth - 1):
+            a = self._normalised(ops.matmul(h, self.kernels[layer]), layer)
+            h = ops.relu(a + self.betas[layer][:, None, :])
+        return ops.matmul(h, self.kernels[depth - 1])
+
+    def probabilities(self, rows: Any) -> Any:
+        """Return each member's clean class probabilities, (n_rows, n_members, n_clusters)."""
+        last = self.n_layers - 1
+        a = self._normalised(self.clean_activation(rows, self.n_layers), last)
+        logits = a + self.betas[last][:, None, :]
+        return ops.transpose(ops.softmax(logits, axis=-1), (1, 0, 2))
+
+    def _normalised(self, a: Any, layer: int) -> Any:
+        if not self.normalised[layer]:
+            return a
+        scale = ops.rsqrt(self.variances[layer] + EPSILON)
+        return (a - self.means[layer][:, None, :]) * scale[:, None, :]
+
+
+def batch_normalised(a: Any) -> Any:
+    """Return ``a`` with mean 0 and variance 1 along its second last axis, the batch."""
+    mean, variance = ops.moments(a, axes=[-2], keepdims=True)
+    return (a - mean) * ops.rsqrt(variance + EPSILON)

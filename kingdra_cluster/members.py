@@ -1,0 +1,252 @@
+"""Training all members as one model: batches, losses, population statistics (SPEC 2.1-2.3, 2.5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from clustering_common import backend
+from clustering_common.seeds import SeedStream
+from clustering_common.training import (
+    BatchSchedule,
+    SteppedModel,
+    apply_in_chunks,
+    row_chunks,
+)
+from kingdra_cluster import losses
+from kingdra_cluster.ladder import LadderNetwork
+
+BLOCK_BYTES = 32 * 2**20  # of rows fed from the host at a time, where X is sparse
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights of the loss (SPEC 2.2)."""
+
+    base_loss: str
+    base_weight: float
+    mi_mu_w: float
+    noise_kl_w: float
+    ladder_w: float
+    denoising_cost: tuple[float, ...]
+    noise_std: float
+
+
+@dataclass(frozen=True)
+class PseudoLabelledSet:
+    """What the members are taught: sample indices and their classes for each member.
+
+    Attributes
+    ----------
+    indices : ndarray of shape (n_samples,)
+    classes : ndarray of shape (n_members, n_samples)
+    """
+
+    indices: np.ndarray
+    classes: np.ndarray
+
+
+class MemberSchedule:
+    """Each member's own batch order, (n_steps, n_members, batch) sample indices."""
+
+    def __init__(self, n_members: int, n_samples: int, batch_size: int, seeds: list[int]):
+        self.members = [BatchSchedule(n_samples, batch_size, seed) for seed in seeds[:n_members]]
+        self.steps_per_pass = self.members[0].steps_per_pass
+
+    def batches(self, start: int, stop: int) -> np.ndarray:
+        """Return the batches of these steps."""
+        return np.stack([member.batches(start, stop) for member in self.members], axis=1)
+
+
+class LadderTrainer(SteppedModel):
+    """Trains the members on batches of their own and keeps the optimiser's state between rounds.
+
+    Parameters
+    ----------
+    network : LadderNetwork
+    X : ndarray or CSR matrix of shape (n_samples, n_features)
+        Dense rows stay on the device; of a sparse matrix, blocks are made dense as they are fed.
+    settings : LossSettings
+    batch_size : int
+    seeds : SeedStream
+    """
+
+    def __init__(
+        self,
+        network: LadderNetwork,
+        X: Any,
+        settings: LossSettings,
+        batch_size: int,
+        seeds: SeedStream,
+    ):
+        super().__init__()
+        self.network = network
+        self.settings = settings
+        self.is_sparse = hasattr(X, "toarray")
+        self.X = X if self.is_sparse else None
+        if not self.is_sparse:
+            self.data = self.add_resident(X, "data")
+        self.base_weight = keras.Variable(settings.base_weight, trainable=False, name="base_weight")
+        self.seed_generator = keras.random.SeedGenerator(seeds.seed("noise"))
+        names = ("base_loss", "noise_kl", "ladder_loss", "sup_loss")
+        self.parts = {name: keras.metrics.Mean(name) for name in names}
+        members = range(network.n_members)
+        self.unlabelled, self.labelled = (
+            MemberSchedule(
+                network.n_members,
+                X.shape[0],
+                batch_size,
+                [seeds.seed(f"{kind} batches", member) for member in members],
+            )
+            for kind in ("unlabelled", "labelled")
+        )
+        self.n_steps_done = 0
+        self.labels: np.ndarray | None = None
+        self.pseudo_labels: np.ndarray | None = None
+
+    def call(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return each member's losses on its unlabelled and, if any, its labelled batch."""
+        x = self._rows(batch["unlabelled"])
+        passes = [x, x] + ([self._rows(batch["labelled"])] if "labelled" in batch else [])
+        return self.member_losses(ops.stack(passes, axis=1), batch.get("classes"), self._noise)
+
+    def _rows(self, rows_or_indices: Any) -> Any:
+        return rows_or_indices if self.is_sparse else ops.take(self.data, rows_or_indices, axis=0)
+
+    def _noise(self, shape: tuple[int, ...]) -> Any:
+        return keras.random.normal(shape, seed=self.seed_generator)
+
+    def member_losses(self, passes: Any, classes: Any, noise: Any) -> dict[str, Any]:
+        """Return the unweighted losses, each of shape (n_members,), from stacked passes."""
+        settings, network = self.settings, self.network
+        z, logits = network.encode(passes, settings.noise_std, noise)
+        clean, noisy = logits[:, 0], logits[:, 1]
+        estimates = network.decode([layer[:, 1] for layer in z], noisy)
+        costs = [
+            weight * losses.reconstruction_cost(estimate, layer[:, 0])
+            for weight, estimate, layer in zip(settings.denoising_cost, estimates, z, strict=True)
+        ]
+        parts = {
+            "base_loss": self._base_loss(clean) + self._base_loss(noisy),
+            "noise_kl": losses.noise_divergence(clean, noisy),
+            "ladder_loss": sum(costs),
+        }
+        if classes is not None:
+            parts["sup_loss"] = losses.cross_entropy(logits[:, 2], classes)
+        return parts
+
+    def _base_loss(self, logits: Any) -> Any:
+        if self.settings.base_loss == "dot":
+            return losses.dot_product(logits)
+        return losses.information_maximisation(logits, self.settings.mi_mu_w)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return the sum of the members' weighted losses, so that none sees another."""
+        weights = {
+            "base_loss": self.base_weight,
+            "noise_kl": self.settings.noise_kl_w,
+            "ladder_loss": self.settings.ladder_w,
+            "sup_loss": 1.0,
+        }
+        for name, part in y_pred.items():
+            self.parts[name].update_state(ops.mean(part))
+        return ops.sum(sum(weights[name] * part for name, part in y_pred.items()))
+
+    def train_round(
+        self,
+        n_epochs: int,
+        pseudo_labelled: PseudoLabelledSet | None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        """Train ``n_epochs`` passes over X; with pseudo-labels, each batch beside one of these."""
+        offset = self.n_steps_done
+        per_epoch = self.unlabelled.steps_per_pass
+
+        def batches(start: int, stop: int) -> dict[str, Any]:
+            start, stop = start + offset, stop + offset
+            return self._batches(start, stop, pseudo_labelled)
+
+        self.fit_steps(
+            batches, steps_per_epoch=per_epoch, n_steps=n_epochs * per_epoch, callbacks=callbacks
+        )
+        self.n_steps_done += n_epochs * per_epoch
+
+    def _batches(self, start: int, stop: int, taught: PseudoLabelledSet | None) -> dict[str, Any]:
+        batch = {"unlabelled": self._feed(self.unlabelled.batches(start, stop))}
+        if taught is not None:
+            positions = self.labelled.batches(start, stop)
+            batch["labelled"] = self._feed(taught.indices[positions].astype(np.int32))
+            members = np.arange(self.network.n_members)[:, None]
+            batch["classes"] = taught.classes[members, positions].astype(np.int32)
+        return batch
+
+    def _feed(self, indices: np.ndarray) -> np.ndarray:
+        if self.X is None:
+            return indices
+        rows = self.X[indices.ravel()].toarray().astype(np.float32, copy=False)
+        return rows.reshape(*indices.shape, -1)
+
+    @property
+    def block_steps(self) -> int:
+        """Mini-batches per dispatch; few where rows are fed from the host."""
+        if not self.is_sparse:
+            return super().block_steps
+        members, width = self.network.n_members, self.network.layer_sizes[0]
+        step_bytes = 2 * 4 * members * self.unlabelled.members[0].batch_size * width
+        return max(1, min(super().block_steps, BLOCK_BYTES // step_bytes))
+
+
+class PopulationInference:
+    """Clean class probabilities of all members, by statistics of the whole training data.
+
+    Parameters
+    ----------
+    network : LadderNetwork
+    """
+
+    def __init__(self, network: LadderNetwork):
+        self.network = network
+        self._probabilities = backend.compiled(network.probabilities, network.variables)
+        self._moments = [
+            backend.compiled(self._moments_of(depth), network.variables)
+            for depth in range(1, network.n_layers + 1)
+        ]
+
+    def _moments_of(self, depth: int) -> Any:
+        def moments(rows: Any, mask: Any) -> Any:
+            a = self.network.clean_activation(rows, depth)
+            weight = mask[None, :, None]
+            mean = ops.sum(a * weight, axis=1, keepdims=True) / ops.sum(mask)
+            spread = ops.sum(ops.square(a - mean) * weight, axis=1)
+            return mean[:, 0], spread
+
+        return moments
+
+    def refresh(self, X: Any) -> None:
+        """Set mean and variance of every normalised layer, exactly, layer by layer (SPEC 2.5)."""
+        for layer in range(self.network.n_layers):
+            if self.network.normalised[layer]:
+                mean, variance = self._population(X, layer)
+                self.network.means[layer].assign(mean)
+                self.network.variances[layer].assign(variance)
+
+    def _population(self, X: Any, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and variance over all rows, chunks combined in double precision (Chan)."""
+        count, mean, spread = 0, np.zeros(1), np.zeros(1)
+        for rows, n_rows in row_chunks(X):
+            mask = (np.arange(len(rows)) < n_rows).astype(np.float32)
+            values = self._moments[layer](rows, mask)
+            part_mean, part_spread = (backend.to_numpy(v).astype(np.float64) for v in values)
+            total = count + n_rows
+            difference = part_mean - mean
+            spread = spread + part_spread + difference**2 * (count * n_rows / total)
+            mean = mean + difference * (n_rows / total)
+            count = total
+        return mean, spread / count
+
+    def probabilities(self, X: Any) -> np.ndarray:
+        """Return (n_members, n_samples, n_clusters)."""
+        return apply_in_chunks(self._probabilities, X).transpose(1, 0, 2)
