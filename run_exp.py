@@ -1,4 +1,4 @@
-"""Run experiments: without a config the DEC-DA grid of the paper's table."""
+"""Run experiments: a Kingdra config, or without one the DEC-DA grid of the paper's table."""
 
 import argparse
 import sys
@@ -14,42 +14,52 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser."""
     parser = cli.OneLineParser(
         prog="run_exp.py",
-        description="The DEC-DA grid, methods x data sets x trials, to results.csv.",
+        description="Run a Kingdra experiment from CONFIG, or without one the DEC-DA grid: "
+        "methods x data sets x trials, to results.csv.",
     )
     names = [name + suffix for name in METHODS for suffix in ("", "-DA")]
     add = parser.add_argument
-    add("--methods", nargs="+", default=names, choices=names, metavar="METHOD",
-        help=f"of {', '.join(names)} (default: all)")  # fmt: skip
-    add("--datasets", nargs="+", default=list(DATASETS), choices=[*DATASETS, "digits"],
-        metavar="NAME", help=f"of {', '.join(DATASETS)}, digits (default: first 4)")  # fmt: skip
-    add("--trials", type=cli.number(int, 1), default=5, help="default: 5")
-    add("--pretrain-epochs", type=cli.number(int, 0), help="default: the paper's 500")
-    add("--maxiter", type=cli.number(int, 0), help="default: the paper's 20000")
+    add("config", nargs="?", metavar="CONFIG", help="such as configs/kingdra_ladder_im_mnist.json")
     add("--seed", type=cli.number(int, 0, high=2**31), default=0,
         help="of the first trial; the next have the next (default: 0)")  # fmt: skip
-    add("--data-dir", default="data", help="where the data sets' files are; see data/README.md")
-    add("-d", "--save-dir", default="results/dec_da", help="default: %(default)s")
+    add("--data-dir", help="grid: where the data sets' files are (default: data); config: the "
+        "folder that its paths start from (default: this one)")  # fmt: skip
+    add("-d", "--save-dir", help="default: results/dec_da, or results/NAME of a config")
     add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
+    grid = parser.add_argument_group("of the grid")
+    add = grid.add_argument
+    add("--methods", nargs="+", choices=names, metavar="METHOD",
+        help=f"of {', '.join(names)} (default: all)")  # fmt: skip
+    add("--datasets", nargs="+", choices=[*DATASETS, "digits"],
+        metavar="NAME", help=f"of {', '.join(DATASETS)}, digits (default: first 4)")  # fmt: skip
+    add("--trials", type=cli.number(int, 1), help="default: 5")
+    add("--pretrain-epochs", type=cli.number(int, 0), help="default: the paper's 500")
+    add("--maxiter", type=cli.number(int, 0), help="default: the paper's 20000")
     return parser
 
 
-def command(argv: Sequence[str] | None = None) -> None:
-    """Run the grid and print its table."""
-    args = build_parser().parse_args(argv)
-    with cli.quiet_start():
-        import keras  # noqa: F401 (starts the engine)
-    from clustering_common import files
-    from clustering_common.callbacks import show_progress
-    from dec_da import grid
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the arguments, checked together."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    for name in ("methods", "datasets", "trials", "pretrain_epochs", "maxiter"):
+        if args.config and getattr(args, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} must come without CONFIG; got both")
+    return args
 
-    show_progress(args.verbose)
-    folder = files.writable_folder("--save-dir", args.save_dir)
+
+def run_grid(args: argparse.Namespace) -> None:
+    """Run the DEC-DA grid and print its table."""
+    from clustering_common import files
+    from dec_da import grid, presets
+
+    folder = files.writable_folder("--save-dir", args.save_dir or "results/dec_da")
     rows = grid.run_grid(
-        args.methods,
-        args.datasets,
+        args.methods or presets.METHODS,
+        args.datasets or DATASETS,
         folder,
-        n_trials=args.trials,
-        data_dir=args.data_dir,
+        n_trials=args.trials or 5,
+        data_dir=args.data_dir or "data",
         seed=args.seed,
         pretrain_epochs=args.pretrain_epochs,
         max_iter=args.maxiter,
@@ -57,6 +67,37 @@ def command(argv: Sequence[str] | None = None) -> None:
     )
     print(grid.summary(rows))
     print(f"Written to {folder / 'results.csv'}.")
+
+
+def run_config(args: argparse.Namespace) -> None:
+    """Run a Kingdra experiment, print each iteration and the closing table."""
+    from clustering_common import files
+    from kingdra_cluster import configs, experiment
+
+    config = configs.read_config(args.config)
+    estimator = config.make_estimator(random_state=args.seed)
+    estimator.check()
+    X, labels = experiment.load_data(config, args.data_dir or ".")
+    folder = files.writable_folder("--save-dir", args.save_dir or f"results/{config.name}")
+
+    def say(line: str) -> None:
+        if args.verbose:
+            print(line, flush=True)
+
+    record = experiment.run(config, estimator, X, labels, folder, seed=args.seed, say=say)
+    print(f"{config.name}: {record['seconds']['total']:.1f} s. Files in {folder}.")
+    print(experiment.report(record))
+
+
+def command(argv: Sequence[str] | None = None) -> None:
+    """Run what the arguments ask for."""
+    args = parse(argv)
+    with cli.quiet_start():
+        import keras  # noqa: F401 (starts the engine)
+    from clustering_common.callbacks import show_progress
+
+    show_progress(args.verbose)
+    (run_config if args.config else run_grid)(args)
 
 
 if __name__ == "__main__":

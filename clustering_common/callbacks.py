@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from numbers import Real
 from typing import Any
 
 import keras
@@ -130,8 +131,8 @@ class Progress(keras.callbacks.Callback):
             return
         self._shown = now
         left = (now - self._start) / (epoch + 1 - self._first) * (n_epochs - epoch - 1)
-        numbers = {name: value for name, value in (logs or {}).items() if np.isscalar(value)}
-        values = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, Real)}
+        values = ", ".join(f"{name} {float(value):.4g}" for name, value in numbers.items())
         logger.info(
             "%s: %s %d/%d, %s, at most %s left",
             *(self.phase, self.unit, epoch + 1, n_epochs, values, clock(left)),

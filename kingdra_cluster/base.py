@@ -124,6 +124,10 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
         self.seconds_ = {"total": time.monotonic() - begin}
         return self
 
+    def check(self) -> None:
+        """Raise, as `fit` would, unless all arguments are usable."""
+        self._check_arguments()
+
     def predict(self, X: Any) -> np.ndarray:
         """Return the cluster of each sample, (n_samples,)."""
         return self.predict_proba(X).argmax(axis=1)

@@ -82,7 +82,11 @@ def run_loop(
     n_members = trainer.network.n_members
     state = LoopState(mapping=np.tile(np.arange(settings.n_class), (n_members, 1)))
     watchers = keras.callbacks.CallbackList(
-        [*callbacks, Recorder(state.history)], model=trainer, epochs=settings.n_iter, steps=1, verbose=0
+        [*callbacks, Recorder(state.history)],
+        model=trainer,
+        epochs=settings.n_iter,
+        steps=1,
+        verbose=0,
     )
     trainer.stop_training = False
     watchers.on_train_begin()

@@ -1,0 +1,109 @@
+"""JSON configs of Kingdra experiments (SPEC 2.6)."""
+
+import json
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from clustering_common.checks import check_choice
+from kingdra_cluster.base import LadderClusterer
+from kingdra_cluster.kingdra_cluster import KingdraCluster
+from kingdra_cluster.ladder_im import LadderIM
+
+MODELS: dict[str, type[LadderClusterer]] = {"KingdraCluster": KingdraCluster, "LadderIM": LadderIM}
+DATA_KEYS = ("training_path", "ground_truth_path", "dataset")
+OTHER_KEYS = ("model", "paper_row")
+RUN_KEYS = ("random_state", "verbose")  # belong to a run, not to a config
+MAX_CONFIG_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment.
+
+    Attributes
+    ----------
+    name : str
+        The file's name without ``.json``.
+    model : str
+        Key of ``MODELS``.
+    params : dict
+        Constructor arguments.
+    training_path, ground_truth_path, dataset : str or None
+        Where the data is: .npy files, or the name of a data set.
+    paper_row : tuple of str or None
+        Method and data set in the paper's table.
+    """
+
+    name: str
+    model: str
+    params: dict[str, Any]
+    training_path: str | None = None
+    ground_truth_path: str | None = None
+    dataset: str | None = None
+    paper_row: tuple[str, str] | None = None
+
+    def make_estimator(self, **params: Any) -> LadderClusterer:
+        """Return the estimator, with ``params`` on top."""
+        return MODELS[self.model](**{**self.params, **params})
+
+    def paper_figure(self) -> dict[str, float]:
+        """Return the published ``acc`` and ``std``, {} where there is none."""
+        text = resources.files("kingdra_cluster").joinpath("paper.json").read_text()
+        method, dataset = self.paper_row or ("", "")
+        return json.loads(text)["methods"].get(method, {}).get(dataset, {})
+
+
+def read_config(path: str | os.PathLike) -> Config:
+    """Read a config; anything wrong with it is one line.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no JSON object, has unknown keys (the known ones are listed), or names no data.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(
+            f"CONFIG must be an existing .json file; got {str(path)!r}. See the folder configs."
+        )
+    content = _parsed(source)
+    model = content.pop("model", "KingdraCluster")
+    check_choice("model", model, tuple(MODELS))
+    params = sorted(set(MODELS[model]._get_param_names()) - set(RUN_KEYS))  # type: ignore[attr-defined]
+    known = [*DATA_KEYS, *OTHER_KEYS, *params]
+    unknown = sorted(set(content) - set(known))
+    if unknown:
+        raise ValueError(
+            f"{source.name}: unknown key {', '.join(map(repr, unknown))} for {model}; "
+            f"the known ones are {', '.join(known)}."
+        )
+    places = {key: content.pop(key, None) for key in DATA_KEYS}
+    if bool(places["training_path"]) == bool(places["dataset"]):
+        raise ValueError(
+            f"{source.name}: training_path must name a .npy file, or dataset a data set, and not "
+            f"both; got {places['training_path']!r} and {places['dataset']!r}. Give one of them."
+        )
+    row = content.pop("paper_row", None)
+    return Config(source.stem, model, content, **places, paper_row=tuple(row) if row else None)
+
+
+def _parsed(source: Path) -> dict[str, Any]:
+    try:
+        if source.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError("it is larger than 1 MB")
+        content = json.loads(source.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"CONFIG must be a JSON file; got {str(source)!r} ({error}). See the folder configs."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"CONFIG must be a JSON object; got {type(content).__name__} in {str(source)!r}. "
+            "See the folder configs."
+        )
+    return content

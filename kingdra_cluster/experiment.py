@@ -1,0 +1,149 @@
+"""One Kingdra experiment from a config: data, training, table, files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from clustering_common import cli, files, results
+from clustering_common.callbacks import LabelsMonitor, scores
+from clustering_common.datasets import load_dataset
+from clustering_common.user_data import load_user_data
+from kingdra_cluster.base import LadderClusterer
+from kingdra_cluster.configs import Config
+
+NAMES = ("acc", "nmi", "ari")
+
+
+class IterationPrinter(keras.callbacks.Callback):
+    """Say each iteration's scores.
+
+    Parameters
+    ----------
+    say : callable
+        Takes a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        super().__init__()
+        self.say = say
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Say ACC and, where there are pseudo-labels, their accuracy and coverage."""
+        logs = logs or {}
+        line = [f"iteration {epoch + 1}/{self.params['epochs']}"]
+        for name in ("acc", "nmi", "pseudo_acc", "coverage", "member_agreement", "loss"):
+            if name in logs:
+                line.append(f"{name} {logs[name]:.4f}")
+        self.say(", ".join(line))
+
+
+def load_data(config: Config, data_dir: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return X (n_samples, n_features) and the labels, None where the config names none.
+
+    Raises
+    ------
+    FileNotFoundError
+        With the command that makes the file, if it is missing.
+    ValueError
+        If a file is damaged or the two differ in length.
+    """
+    if config.dataset:
+        dataset = load_dataset(config.dataset, Path(data_dir) / "data")
+        return dataset.vectors, dataset.labels
+    paths = []
+    for key in ("training_path", "ground_truth_path"):
+        value = getattr(config, key)
+        path = Path(data_dir) / value if value else None
+        if path is not None and not path.is_file():
+            folder = path.parent.name
+            name = {"20_news": "20news"}.get(folder, folder)
+            raise FileNotFoundError(
+                f"{key} must be an existing file; got {str(path)!r}. Make it by "
+                f"'python -m clustering_common.prepare {name}'."
+            )
+        paths.append(path)
+    if paths[0] is None:
+        raise ValueError("training_path must be given; got None. Name a .npy file.")
+    X, labels = load_user_data(paths[0], paths[1])
+    return X.reshape(len(X), -1), labels
+
+
+def run(
+    config: Config,
+    estimator: LadderClusterer,
+    X: np.ndarray,
+    labels: np.ndarray | None,
+    folder: Path,
+    *,
+    seed: int,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train, write all files of the run to ``folder``, and return results.json's content.
+
+    Parameters
+    ----------
+    folder : Path
+        Exists and is writable. Gets model.h5, labels.npy, history.json and results.json.
+    say : callable
+        Takes each line meant for the user.
+    """
+    monitors = [] if labels is None else [LabelsMonitor(labels)]
+    estimator.fit(X, callbacks=[*monitors, IterationPrinter(say)])
+    record = {
+        "config": config.name,
+        "model": config.model,
+        "settings": estimator.get_params(),
+        "data": {
+            "training_path": config.training_path,
+            "dataset": config.dataset,
+            "shape": X.shape,
+            "sha256": results.data_hash(X, labels),
+        },
+        "seed": seed,
+        "seconds": estimator.seconds_,
+        "n_iter": estimator.n_iter_,
+        "termination_condition": estimator.termination_condition_,
+        "cluster_sizes": np.bincount(estimator.labels_, minlength=estimator.n_class),
+        "metrics": {} if labels is None else _metrics(estimator, X, labels, seed),
+        "paper": config.paper_figure(),
+        **results.environment(),
+    }
+    estimator.save(folder / "model.h5")
+    files.write_array(folder / "labels.npy", estimator.labels_)
+    files.write_json(folder / "history.json", estimator.history_)
+    files.write_json(folder / "results.json", record)
+    return record
+
+
+def _metrics(estimator: LadderClusterer, X: Any, labels: np.ndarray, seed: int) -> dict[str, Any]:
+    members = [scores(labels, proba.argmax(axis=1)) for proba in estimator.member_proba(X)]
+    return {
+        "final": scores(labels, estimator.labels_),
+        "members": members,
+        "kmeans": results.kmeans_baseline(X, estimator.n_class, labels, seed),
+    }
+
+
+def report(record: dict[str, Any]) -> str:
+    """Return the table that a run ends with, and its closing line where labels are known."""
+    metrics, paper = record["metrics"], record["paper"]
+    if not metrics:
+        sizes = list(enumerate(np.asarray(record["cluster_sizes"]).tolist()))
+        return cli.table(["cluster", "samples"], sizes)
+    rows: list[list[Any]] = [["k-means", *(metrics["kmeans"][name] for name in NAMES)]]
+    members = metrics["members"]
+    if len(members) > 1:
+        rows += [
+            [f"member {i + 1}", *(member[name] for name in NAMES)]
+            for i, member in enumerate(members)
+        ]
+        means = (float(np.mean([member[name] for member in members])) for name in NAMES)
+        rows.append(["members' mean", *means])
+    name = "ensemble" if len(members) > 1 else record["model"]
+    rows.append([name, *(metrics["final"][key] for key in NAMES)])
+    if paper:
+        rows.append(["paper", paper["acc"], None, None])
+    return "\n".join([cli.table(["", *NAMES], rows), cli.score_line(metrics["final"])])

@@ -1,0 +1,594 @@
+import functools
+import gzip
+import http.server
+import re
+import socket
+import struct
+import sys
+import threading
+import types
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from clustering_common import dataset_files, datasets
+from clustering_common.dataset_files import npz_names, read_idx, read_jf, read_npy, read_npz
+from clustering_common.datasets import (
+    DatasetUnavailableError,
+    dataset_names,
+    download,
+    load_dataset,
+)
+
+FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+
+
+def idx_bytes(array):
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
+
+
+def digits_like(n_samples, seed=0, side=4):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(256, size=(n_samples, side, side), dtype=np.uint8)
+    return images, (np.arange(n_samples) % 10).astype(np.uint8)
+
+
+def write_idx(folder, seed=0, packed=True, parts=("train", "t10k"), stem="{}-{}-idx{}-ubyte"):
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for part, n_samples in zip(parts, (6, 3), strict=False):
+        arrays = digits_like(n_samples, seed)
+        for kind, array in zip(("images", "labels"), arrays, strict=True):
+            content = idx_bytes(array)
+            name = stem.format(part, kind, array.ndim) + (".gz" if packed else "")
+            (folder / name).write_bytes(gzip.compress(content) if packed else content)
+        written.append(arrays)
+    return [np.concatenate(arrays) for arrays in zip(*written, strict=True)]
+
+
+def jf_text(values, labels):
+    lines = [
+        f"{k} " + " ".join(f"{v:g}" for v in row) for k, row in zip(labels, values, strict=True)
+    ]
+    return "\n".join(["10 256", *lines, "-1"]) + "\n"
+
+
+def write_jf(folder, packed=False):
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    values, labels = rng.integers(0, 9, size=(5, 256)) / 4, np.array([6, 0, 9, 1, 2])
+    for name, rows in (("usps_train.jf", slice(3)), ("usps_test.jf", slice(3, 5))):
+        content = jf_text(values[rows], labels[rows]).encode()
+        path = folder / (name + (".gz" if packed else ""))
+        path.write_bytes(gzip.compress(content) if packed else content)
+    return values, labels
+
+
+def no_network(name):
+    raise DatasetUnavailableError("no network")
+
+
+@pytest.fixture(autouse=True)
+def no_system_folders(monkeypatch):
+    monkeypatch.setattr(datasets, "SYSTEM_FOLDERS", {})
+
+
+# What load_dataset gives
+
+
+def test_names():
+    assert dataset_names() == ("mnist", "mnist-test", "fmnist", "usps", "digits")
+
+
+def test_digits():
+    digits = load_dataset("digits")
+    source = load_digits()
+    assert digits.images.shape == (1797, 8, 8, 1)
+    assert digits.name == "digits"
+    np.testing.assert_array_equal(digits.images[..., 0] * 16, source.images)
+    np.testing.assert_array_equal(digits.labels, source.target)
+    assert digits.images.max() == 1.0
+    # Worked by hand: the third pixel of the first image is 5.
+    assert digits.vectors[0, 2] == 5 / 16
+
+
+def check_types(dataset):
+    assert dataset.images.dtype == np.float32
+    assert dataset.labels.dtype == np.int64
+    assert dataset.images.shape[-1] == 1
+    assert dataset.images.shape[0] == len(dataset.labels)
+    assert np.shares_memory(dataset.vectors, dataset.images)
+    assert dataset.vectors.shape == (len(dataset.images), dataset.images[0].size)
+    assert 0 <= dataset.images.min() <= dataset.images.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-test", "fmnist", "usps", "digits"])
+def test_types_and_shapes(name, tmp_path):
+    write_idx(tmp_path / "mnist")
+    write_idx(tmp_path / "fmnist")
+    write_jf(tmp_path / "usps")
+    check_types(load_dataset(name, tmp_path, fetch=no_network))
+
+
+@pytest.mark.parametrize("stem", ["{}-{}-idx{}-ubyte", "{}-{}.idx{}-ubyte"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_mnist_from_idx_files(tmp_path, packed, stem):
+    images, labels = write_idx(tmp_path / "mnist", packed=packed, stem=stem)
+    mnist = load_dataset("mnist", str(tmp_path), fetch=no_network)
+    np.testing.assert_array_equal(mnist.images[..., 0], (images / 255).astype(np.float32))
+    np.testing.assert_array_equal(mnist.labels, labels)
+    test = load_dataset("mnist-test", tmp_path, fetch=no_network)
+    np.testing.assert_array_equal(test.images, mnist.images[6:])
+    np.testing.assert_array_equal(test.labels, labels[6:])
+    assert test.name == "mnist-test"
+
+
+def write_mnist_npz(folder, **replaced):
+    folder.mkdir(parents=True, exist_ok=True)
+    (x_train, y_train), (x_test, y_test) = digits_like(6, 1), digits_like(3, 2)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    np.savez_compressed(folder / "mnist.npz", **(arrays | replaced))
+    return arrays
+
+
+@pytest.mark.parametrize("folder", ["mnist", "."])
+def test_mnist_from_npz(tmp_path, folder):
+    arrays = write_mnist_npz(tmp_path / folder)
+    mnist = load_dataset("mnist", tmp_path, fetch=no_network)
+    expected = np.concatenate([arrays["x_train"], arrays["x_test"]]) / np.float32(255)
+    np.testing.assert_array_equal(mnist.images[..., 0], expected)
+    test = load_dataset("mnist-test", tmp_path, fetch=no_network)
+    np.testing.assert_array_equal(test.images[..., 0], expected[6:])
+    np.testing.assert_array_equal(test.labels, arrays["y_test"])
+    with pytest.raises(DatasetUnavailableError):
+        load_dataset("fmnist", tmp_path, fetch=no_network)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("folder", ["usps", "."])
+def test_usps(tmp_path, folder, packed):
+    values, labels = write_jf(tmp_path / folder, packed)
+    usps = load_dataset("usps", tmp_path, fetch=no_network)
+    assert usps.images.shape == (5, 16, 16, 1)
+    np.testing.assert_array_equal(usps.vectors, (values / 2).astype(np.float32))
+    np.testing.assert_array_equal(usps.labels, labels)
+
+
+# Which files are taken
+
+
+@pytest.mark.parametrize("folder", ["fmnist", "fashion-mnist", "fashion_mnist"])
+def test_same_file_names_are_told_apart_by_their_folder(tmp_path, folder):
+    loose, _ = write_idx(tmp_path, seed=1)
+    fashion, _ = write_idx(tmp_path / folder, seed=2)
+    found = load_dataset("fmnist", tmp_path, fetch=no_network)
+    np.testing.assert_array_equal(found.images[..., 0], fashion / np.float32(255))
+    # Loose files are MNIST's, until it has a folder of its own.
+    found = load_dataset("mnist", tmp_path, fetch=no_network)
+    np.testing.assert_array_equal(found.images[..., 0], loose / np.float32(255))
+    own, _ = write_idx(tmp_path / "mnist", seed=3)
+    found = load_dataset("mnist", tmp_path, fetch=no_network)
+    np.testing.assert_array_equal(found.images[..., 0], own / np.float32(255))
+
+
+def test_loose_files_are_never_fashion(tmp_path):
+    write_idx(tmp_path)
+    with pytest.raises(DatasetUnavailableError):
+        load_dataset("fmnist", tmp_path, fetch=no_network)
+
+
+def test_a_folder_named_after_fashion_holds_no_mnist(tmp_path):
+    folder = tmp_path / "fashion-mnist"
+    write_idx(folder)
+    assert len(load_dataset("fmnist", folder, fetch=no_network).labels) == 9
+    with pytest.raises(DatasetUnavailableError):
+        load_dataset("mnist", folder, fetch=no_network)
+
+
+def test_system_folder_of_fashion(tmp_path, monkeypatch):
+    write_idx(tmp_path / "system")
+    monkeypatch.setattr(datasets, "SYSTEM_FOLDERS", {"fmnist": (tmp_path / "system",)})
+    assert len(load_dataset("fmnist", tmp_path / "none", fetch=no_network).labels) == 9
+
+
+def test_an_incomplete_folder_is_passed_over(tmp_path):
+    write_idx(tmp_path / "mnist")
+    (tmp_path / "mnist" / "train-labels-idx1-ubyte.gz").unlink()
+    assert len(load_dataset("mnist-test", tmp_path, fetch=no_network).labels) == 3
+    with pytest.raises(DatasetUnavailableError):
+        load_dataset("mnist", tmp_path, fetch=no_network)
+    write_jf(tmp_path)
+    (tmp_path / "usps_test.jf").unlink()
+    with pytest.raises(DatasetUnavailableError):
+        load_dataset("usps", tmp_path, fetch=no_network)
+
+
+# Downloads
+
+
+def test_fetch_is_called_only_without_files(tmp_path):
+    calls = []
+
+    def fetch(name):
+        calls.append(name)
+        return np.full((2, 4, 4), 0.5), np.array([3, 4])
+
+    fetched = load_dataset("mnist", tmp_path, fetch=fetch)
+    check_types(fetched)
+    assert calls == ["mnist"]
+    write_idx(tmp_path / "mnist")
+    load_dataset("mnist", tmp_path, fetch=fetch)
+    assert calls == ["mnist"]
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("mnist", "train-images-idx3-ubyte.gz, .* or mnist.npz .from https://.*/mnist"),
+        ("mnist-test", "train-images-idx3-ubyte.gz, .* or mnist.npz .from https://.*/mnist"),
+        ("fmnist", "train-images-idx3-ubyte.gz, .* .from https://.*/fmnist"),
+        ("usps", "usps_train.jf and usps_test.jf .from https://.*/usps"),
+    ],
+)
+def test_no_files_and_no_network_is_one_line(tmp_path, name, files, monkeypatch):
+    monkeypatch.setattr(datasets, "download", no_network)
+    with pytest.raises(FileNotFoundError) as caught:
+        load_dataset(name, tmp_path)
+    text = str(caught.value)
+    assert isinstance(caught.value, DatasetUnavailableError)
+    assert "\n" not in text
+    assert text.startswith("name must be a data set on disk or one that can be downloaded; got ")
+    assert f"{name!r}, which is not in {tmp_path}" in text
+    assert "(no network). Put " in text
+    assert re.search(files + r"\.$", text)
+
+
+@pytest.fixture
+def server(tmp_path):
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def point_keras_to(tmp_path, monkeypatch):
+    """Keras's own downloader, asking a server on this computer instead of its own."""
+    from keras.src.datasets import fashion_mnist, mnist
+    from keras.src.utils import file_utils
+
+    def point_keras_to(base):
+        def get_file(fname, origin, file_hash=None, **kwargs):
+            origin = base + origin.rsplit("/", 1)[1]
+            return file_utils.get_file(fname, origin, cache_dir=str(tmp_path / "cache"), **kwargs)
+
+        (tmp_path / "cache").mkdir()
+        monkeypatch.setattr(mnist, "get_file", get_file)
+        monkeypatch.setattr(fashion_mnist, "get_file", get_file)
+
+    return point_keras_to
+
+
+def test_mnist_comes_through_keras(server, point_keras_to, tmp_path):
+    folder, base = server
+    point_keras_to(base)
+    arrays = write_mnist_npz(folder)
+    mnist = load_dataset("mnist", tmp_path / "data")
+    check_types(mnist)
+    expected = np.concatenate([arrays["x_train"], arrays["x_test"]]) / np.float32(255)
+    np.testing.assert_array_equal(mnist.images[..., 0], expected)
+    assert len(load_dataset("mnist-test", tmp_path / "data").labels) == 3
+
+
+def test_fashion_comes_through_keras(server, point_keras_to, tmp_path, monkeypatch):
+    folder, base = server
+    point_keras_to(base)
+    # Keras knows that its images are 28 x 28.
+    monkeypatch.setattr(
+        sys.modules[__name__], "digits_like", functools.partial(digits_like, side=28)
+    )
+    images, labels = write_idx(folder)
+    fashion = load_dataset("fmnist", tmp_path / "data")
+    np.testing.assert_array_equal(fashion.images[..., 0], images / np.float32(255))
+    np.testing.assert_array_equal(fashion.labels, labels)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fmnist"])
+def test_failure_of_keras_is_one_line(point_keras_to, tmp_path, name):
+    with socket.socket() as free:  # a port that nobody listens on
+        free.bind(("127.0.0.1", 0))
+        point_keras_to(f"http://127.0.0.1:{free.getsockname()[1]}/")
+        with pytest.raises(DatasetUnavailableError, match=r"URL fetch failure on http") as caught:
+            load_dataset(name, tmp_path / "data")
+    assert "refused" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def fake_keras(monkeypatch, error):
+    def load_data():
+        raise error
+
+    module = types.SimpleNamespace(load_data=load_data)
+    keras = types.ModuleType("keras")
+    keras.datasets = types.SimpleNamespace(mnist=module, fashion_mnist=module)
+    monkeypatch.setitem(sys.modules, "keras", keras)
+
+
+def test_a_bug_is_not_taken_for_a_missing_network(monkeypatch):
+    fake_keras(monkeypatch, AttributeError("a bug"))
+    with pytest.raises(AttributeError, match="a bug"):
+        download("mnist")
+    fake_keras(monkeypatch, zipfile.BadZipFile("File is\nnot a zip file"))
+    with pytest.raises(DatasetUnavailableError, match=r"^File is not a zip file$"):
+        download("mnist")
+
+
+def test_usps_of_openml_agrees_with_the_files(tmp_path, monkeypatch):
+    values, labels = write_jf(tmp_path / "usps")
+
+    def fetch_openml(*, data_id, **kwargs):
+        assert data_id == 41082
+        return values - 1, (labels + 1).astype(str)
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch_openml)
+    from_files = load_dataset("usps", tmp_path)
+    from_openml = load_dataset("usps", tmp_path / "none")
+    np.testing.assert_array_equal(from_openml.images, from_files.images)
+    np.testing.assert_array_equal(from_openml.labels, from_files.labels)
+    check_types(from_openml)
+
+
+def test_failure_of_openml_is_one_line(tmp_path, monkeypatch):
+    def fetch_openml(**kwargs):
+        raise OSError("<urlopen error [Errno -2]>")
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch_openml)
+    with pytest.raises(DatasetUnavailableError, match=r"\(<urlopen error \[Errno -2\]>\)\. Put "):
+        load_dataset("usps", tmp_path)
+
+
+# Errors
+
+
+def test_unknown_name():
+    names = "mnist, mnist-test, fmnist, usps, digits"
+    with pytest.raises(ValueError, match=f"^name must be one of {names}; got 'cifar'. Choose"):
+        load_dataset("cifar")
+
+
+def raises_line(text, call, *args):
+    with pytest.raises(ValueError, match=text) as caught:
+        call(*args)
+    assert "\n" not in str(caught.value)
+    assert re.search(r" must be .*; got .*\. [A-Z].*\.$", str(caught.value))
+
+
+def written(tmp_path, content, name="file"):
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+GOOD_IDX = idx_bytes(digits_like(3)[0])
+BAD_IDX = {
+    "empty": (b"", "must be an idx file of bytes with 3 axes .*; got a header of no bytes"),
+    "html": (b"<html>404</html>", "magic 00 00 08 03.; got a header 3c 68 74 6d"),
+    "labels": (idx_bytes(digits_like(30)[1]), "got a header 00 00 08 01"),
+    "short header": (GOOD_IDX[:9], "got a header 00 00 08 03"),
+    "no images": (idx_bytes(np.zeros((0, 4, 4), np.uint8)), "got the sizes 0 x 4 x 4"),
+    "cut off": (GOOD_IDX[:-20], "declares 1 to 44 bytes; got the sizes 3 x 4 x 4"),
+    "short": (GOOD_IDX[:-3], "of the 48 bytes that it declares; got 45 bytes"),
+    "left-overs": (GOOD_IDX + b"x", "of the 48 bytes that it declares; got more"),
+    "absurd": (GOOD_IDX[:4] + b"\xff" * 12 + b"x" * 99, r"got the sizes 4294967295 x 4294967295"),
+    "packed, short": (gzip.compress(GOOD_IDX[:-3]), "that it declares; got 45 bytes"),
+    "packed, left-overs": (gzip.compress(GOOD_IDX + b"x"), "that it declares; got more"),
+    "packed, absurd": (gzip.compress(GOOD_IDX[:4] + b"\x00\xff\xff\xff" * 3), "declares 1 to "),
+    "packed, cut off": (gzip.compress(GOOD_IDX)[:-9], "must be an intact .gz file; got "),
+    "packed, damaged": (gzip.compress(GOOD_IDX)[:-8] + b"\0" * 8, "intact .gz file; got CRC check"),
+    "packed, no deflate": (b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\xff" * 30, "intact .gz file; got "),
+}
+
+
+@pytest.mark.parametrize(("content", "text"), BAD_IDX.values(), ids=BAD_IDX)
+def test_bad_idx(tmp_path, content, text):
+    raises_line(f"^'{tmp_path}/file' .*{text}", read_idx, written(tmp_path, content), 3)
+
+
+def test_a_bomb_stops_at_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_files, "MAX_BYTES", 1000)
+    bomb = gzip.compress(idx_bytes(np.zeros((100, 10, 10), np.uint8)))
+    raises_line("declares 1 to 1000 bytes", read_idx, written(tmp_path, bomb), 3)
+    raises_line(
+        "of at most 1000 bytes; got more", read_jf, written(tmp_path, gzip.compress(b"1" * 9999))
+    )
+
+
+def flipped(content, rng):
+    damaged = bytearray(content)
+    for position in rng.integers(len(content), size=rng.integers(1, 4)):
+        damaged[position] = rng.integers(256)
+    return bytes(damaged[: rng.integers(1, len(content) + 1)] if rng.random() < 0.3 else damaged)
+
+
+@pytest.mark.parametrize("kind", ["idx", "idx.gz", "jf", "npy", "npz"])
+def test_random_damage_is_an_error_or_nothing(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    array = digits_like(3)[0]
+    np.save(tmp_path / "x.npy", array)
+    np.savez_compressed(tmp_path / "x.npz", x=array)
+    cases = {
+        "idx": (GOOD_IDX[:24], lambda path: read_idx(path, 3)),
+        "idx.gz": (gzip.compress(GOOD_IDX), lambda path: read_idx(path, 3)),
+        "jf": (jf_text(np.ones((2, 256)), [1, 2]).encode(), read_jf),
+        "npy": ((tmp_path / "x.npy").read_bytes()[:150], read_npy),
+        "npz": ((tmp_path / "x.npz").read_bytes(), lambda path: read_npz(path, npz_names(path))),
+    }
+    content, read = cases[kind]
+    path, n_errors = tmp_path / "damaged", 0
+    for _ in range(300):
+        path.write_bytes(flipped(content, rng))
+        try:
+            read(path)
+        except ValueError as error:
+            n_errors += 1
+            assert re.fullmatch(r"'.*damaged' must be .*; got .*\. Replace .*\.", str(error))
+    assert n_errors > 50
+
+
+LINE = "7 " + " ".join(["0.5"] * 256)
+BAD_JF = {
+    "empty": ("", "closing line; got 1 lines, the first ''"),
+    "html": ("<html>\n404\n<p>\n</html>\n", "of 257 numbers in each sample line; got 1 in line 2"),
+    "no header": (f"{LINE}\n{LINE}\n-1\n", "must be a .jf file of a header line, .* got 3 lines"),
+    "cut off between lines": (f"10 256\n{LINE}\n{LINE}\n", "a sample in its last line 3"),
+    "cut off in a line": (f"10 256\n{LINE}\n{LINE[:40]}", "a sample in its last line 3"),
+    "cut off in a label": (f"10 256\n{LINE}\n7", "a sample in its last line 3"),
+    "short line": (f"10 256\n{LINE}\n{LINE[:-4]}\n-1\n", "got 256 in line 3"),
+    "blank line": (f"10 256\n{LINE}\n\n{LINE}\n-1\n", "got 0 in line 3"),
+    "a word": (f"10 256\n{LINE[:-3]}x\n-1\n", "numbers; got could not convert string 'x'"),
+    "nan": (f"10 256\n{LINE}\n{LINE[:-3]}nan\n-1\n", "values 0..2; got something else in line 3"),
+    "range": (f"10 256\n{LINE[:-3]}2.5\n-1\n", "values 0..2; got something else in line 2"),
+    "label": (f"10 256\n1{LINE}\n-1\n", "labels 0..9 and .* in line 2"),
+    "half label": (f"10 256\n0.5{LINE[1:]}\n-1\n", "labels 0..9 and .* in line 2"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_JF.values(), ids=BAD_JF)
+def test_bad_jf(tmp_path, text, message):
+    raises_line(message, read_jf, written(tmp_path, text.encode()))
+
+
+def test_jf_with_windows_line_ends_and_blank_closing_line(tmp_path):
+    images, labels = read_jf(written(tmp_path, f"10 256\r\n{LINE}\r\n\r\n".encode()))
+    assert labels.tolist() == [7]
+    assert images.shape == (1, 16, 16)
+    assert (images == 0.5).all()
+
+
+def npy_bytes(tmp_path, array, **kwargs):
+    np.save(tmp_path / "array.npy", array, **kwargs)
+    return (tmp_path / "array.npy").read_bytes()
+
+
+def test_bad_npy(tmp_path):
+    good = npy_bytes(tmp_path, np.zeros((3, 40)))
+    np.testing.assert_array_equal(read_npy(written(tmp_path, good)), np.zeros((3, 40)))
+    absurd = good.replace(b"(3, 40), }         ", b"(3000000000, 40), }")
+    cases = {
+        "must be a .npy file; got EOF": b"",
+        "the magic string is not correct": b"<html>404</html>",
+        "960 bytes declared and 959 there": good[:-1],
+        "960000000000 bytes declared and 9.. there": absurd,
+        "got format version": good[:6] + b"\x07" + good[7:],
+        "got pickled objects": npy_bytes(tmp_path, np.array([{}]), allow_pickle=True),
+        r"got shape \(3, -4\)": good.replace(b"(3, 40)", b"(3, -4)"),
+        r"got shape \(9,\) of <U0": npy_bytes(tmp_path, np.zeros(3, "U1"))
+        .replace(b"<U1", b"<U0")
+        .replace(b"(3,)", b"(9,)"),
+    }
+    for text, content in cases.items():
+        raises_line(text, read_npy, written(tmp_path, content))
+
+
+def test_npy_in_fortran_order_and_big_endian(tmp_path):
+    array = np.arange(12, dtype=">f4").reshape(3, 4)
+    path = written(tmp_path, npy_bytes(tmp_path, np.asfortranarray(array)))
+    np.testing.assert_array_equal(read_npy(path), array)
+
+
+def test_bad_npz(tmp_path):
+    path = tmp_path / "file.npz"
+    np.savez(path, a=np.arange(3), b=np.array([{}]))
+    assert npz_names(path) == ["a", "b"]
+    assert read_npz(path, ["a"])[0].tolist() == [0, 1, 2]
+    raises_line("with an array 'x'; got the names a, b", read_npz, path, ["x"])
+    raises_line("array 'b' intact; got pickled objects", read_npz, path, ["b"])
+    content = path.read_bytes()
+    raises_line(
+        "an intact .npz file; got File is not a zip", npz_names, written(tmp_path, b"x" * 99)
+    )
+    raises_line("an intact .npz file; got ", npz_names, written(tmp_path, content[:-30]))
+    position = content.index(np.arange(3).tobytes()) + 8
+    damaged = content[:position] + b"\7" + content[position + 1 :]
+    raises_line("intact .npz file; got Bad CRC", read_npz, written(tmp_path, damaged), ["a"])
+
+
+def test_npz_of_unbelievable_size(tmp_path, monkeypatch):
+    path = tmp_path / "file.npz"
+    np.savez_compressed(path, a=np.zeros(100_000))
+    monkeypatch.setattr(dataset_files, "MAX_EXPANSION", 10)
+    raises_line("800128 bytes declared for array 'a'", read_npz, path, ["a"])
+
+
+def test_encrypted_npz(tmp_path):
+    path = tmp_path / "file.npz"
+    np.savez(path, a=np.arange(3))
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # the flag in the local header and in the directory
+    content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+    raises_line("intact .npz file; got File .* is encrypted", read_npz, path, ["a"])
+
+
+def test_bad_mnist_folder(tmp_path):
+    folder = tmp_path / "mnist"
+    write_idx(folder)
+    labels = folder / "t10k-labels-idx1-ubyte.gz"
+    labels.write_bytes(gzip.compress(idx_bytes(np.zeros(4, np.uint8))))
+    raises_line(
+        r"t10k-labels-idx1-ubyte.gz' must be a file of 3 labels, .* got labels of shape \(4,\)",
+        functools.partial(load_dataset, "mnist", tmp_path),
+    )
+    labels.write_bytes(gzip.compress(idx_bytes(np.array([1, 2, 77], np.uint8))))
+    raises_line(
+        "file of integer labels 0..9; got uint8 labels such as 77",
+        functools.partial(load_dataset, "mnist", tmp_path),
+    )
+    images = folder / "t10k-images-idx3-ubyte.gz"
+    images.write_bytes(gzip.compress(idx_bytes(np.zeros((3, 5, 4), np.uint8))))
+    labels.write_bytes(gzip.compress(idx_bytes(np.zeros(3, np.uint8))))
+    raises_line(
+        r"train and test must be of one size; got \[\(4, 4\), \(5, 4\)\]",
+        functools.partial(load_dataset, "mnist", tmp_path),
+    )
+
+
+def test_bad_mnist_npz(tmp_path):
+    load = functools.partial(load_dataset, "mnist-test", tmp_path)
+    write_mnist_npz(tmp_path, x_test=np.zeros((3, 4, 4)))
+    raises_line(r"mnist.npz' must be a file of uint8 images .* got float64 of shape \(3, 4", load)
+    write_mnist_npz(tmp_path, x_test=np.zeros((3, 16), np.uint8))
+    raises_line(r"must be a file of uint8 images .* got uint8 of shape \(3, 16\)", load)
+    write_mnist_npz(tmp_path, y_test=np.array(["a", "b", "c"]))
+    raises_line("must be a file of integer labels 0..9; got <U1 labels such as c", load)
+    np.savez(tmp_path / "mnist.npz", x=np.zeros(3))
+    raises_line("with an array 'x_test'; got the names x", load)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FASHION_FOLDER.is_dir(), reason=f"needs {FASHION_FOLDER}")
+def test_the_real_fashion_mnist(monkeypatch, tmp_path):
+    monkeypatch.undo()  # look into the system's folder after all
+    fashion = load_dataset("fmnist", tmp_path, fetch=no_network)
+    check_types(fashion)
+    assert fashion.images.shape == (70000, 28, 28, 1)
+    assert np.bincount(fashion.labels).tolist() == [7000] * 10
+    # The constant that everyone normalises it by: mean pixel of the training images 0.2860.
+    assert fashion.images[:60000].mean(dtype=np.float64) == pytest.approx(0.2860, abs=5e-5)
+    # Ankle boot, T-shirt, T-shirt, dress, T-shirt; the order of the files is kept.
+    assert fashion.labels[:5].tolist() == [9, 0, 0, 3, 0]
+    assert fashion.labels[60000:60005].tolist() == [9, 2, 1, 1, 6]

@@ -1,0 +1,283 @@
+import numpy as np
+import pytest
+import scipy.sparse
+
+from clustering_common.user_data import load_user_data
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name):
+        path = tmp_path / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif isinstance(content, str):
+            path.write_text(content)
+        elif isinstance(content, dict):
+            np.savez(path, **content)
+        else:
+            np.save(path, content)
+        return path
+
+    return write
+
+
+def check(data, X, labels=None):
+    assert data.X.dtype == np.float32
+    assert data.X.flags.c_contiguous
+    np.testing.assert_array_equal(data.X, np.asarray(X, dtype=np.float32))
+    if labels is None:
+        assert data.labels is None
+    else:
+        assert data.labels.tolist() == labels
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1, 1), (3, 4, 5), (3, 4, 5, 2)])
+@pytest.mark.parametrize("dtype", ["f4", ">f8", "i8", "?", "f2"])
+def test_npy_keeps_values(write, shape, dtype):
+    array = (np.arange(np.prod(shape)).reshape(shape) % 7).astype(dtype)
+    check(load_user_data(str(write(array, "x.npy"))), array)
+
+
+def test_uint8_is_scaled(write):
+    array = np.array([[0, 51], [255, 1]], dtype=np.uint8)
+    check(load_user_data(write(array, "x.npy")), [[0, 0.2], [1, 1 / 255]])
+    check(load_user_data(write({"x": array}, "x.npz")), [[0, 0.2], [1, 1 / 255]])
+
+
+def test_fortran_order(write):
+    array = np.arange(6.0).reshape(2, 3)
+    check(load_user_data(write(np.asfortranarray(array), "x.npy")), array)
+
+
+def test_suffix_in_capitals(write):
+    path = write(np.ones((2, 2)), "x.npy")
+    check(load_user_data(path.rename(path.with_name("x.NPY"))), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("key", ["x", "X", "data", "anything"])
+@pytest.mark.parametrize("labels_key", ["y", "labels", "label", "target", None])
+def test_npz(write, key, labels_key):
+    X = np.arange(6.0).reshape(3, 2)
+    labels = {labels_key: np.array([2, 0, 1], dtype=np.uint8)} if labels_key else {}
+    data = load_user_data(write({**labels, key: X}, "x.npz"))
+    check(data, X, [2, 0, 1] if labels_key else None)
+    assert labels_key is None or data.labels.dtype == np.int64
+
+
+def test_npz_with_other_arrays_beside_a_known_key(write):
+    X = np.ones((2, 2))
+    check(load_user_data(write({"x": X, "weights": X, "ids": X}, "x.npz")), X)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (np.array([3, 1]), [3, 1]),
+        (np.array([[3], [1]]), [3, 1]),
+        (np.array([3.0, 1.0]), [3, 1]),
+        (np.array([True, False]), [1, 0]),
+        (np.array(["b", " a"]), ["b", "a"]),
+        (np.array(["3", "1.0"]), [3, 1]),
+        (np.array(["0.5", "1"]), ["0.5", "1"]),
+    ],
+)
+def test_labels_of_their_own(write, labels, expected):
+    path = write({"x": np.ones((2, 2)), "y": np.array([7, 7])}, "x.npz")
+    check(load_user_data(path, write(labels, "y.npy")), np.ones((2, 2)), expected)
+    check(load_user_data(path, write({"only": labels}, "y.npz")), np.ones((2, 2)), expected)
+    both = {"x": np.ones(9), "z": np.ones(9), "y": labels}
+    check(load_user_data(path, write(both, "y.npz")), np.ones((2, 2)), expected)
+
+
+# Text
+
+
+CSV = {
+    "plain": ("1,2\n3,4\n", [[1, 2], [3, 4]], None),
+    "no last line end": ("1,2\n3,4", [[1, 2], [3, 4]], None),
+    "one column": ("1\n2\n", [[1], [2]], None),
+    "blank lines, spaces": ("\n 1 , 2\n\n3,4e-1\n  \n", [[1, 2], [3, 0.4]], None),
+    "windows": ("1,2\r\n3,-4\r\n", [[1, 2], [3, -4]], None),
+    "quoted": ('"1","2"\n"3","4"\n', [[1, 2], [3, 4]], None),
+    "header": ("width,height\n1,2\n3,4\n", [[1, 2], [3, 4]], None),
+    "label last": ("a,b,label\n1,2,5\n3,4,0\n", [[1, 2], [3, 4]], [5, 0]),
+    "label first": ("Label,0,1\ncat,2,3\ndog,4,5\n", [[2, 3], [4, 5]], ["cat", "dog"]),
+    "label between": ("a, Y ,b\n1,7,2\n3,8,4\n", [[1, 2], [3, 4]], [7, 8]),
+    "target": ("a,target\n1,0\n", [[1]], [0]),
+    "labels": ("labels,a\n1,0\n", [[0]], [1]),
+}
+
+
+@pytest.mark.parametrize(("text", "X", "labels"), CSV.values(), ids=CSV)
+def test_csv(write, text, X, labels):
+    check(load_user_data(write(text, "x.csv")), X, labels)
+
+
+def test_csv_with_a_byte_order_mark(write):
+    content = "label,a\nä,1\n".encode("utf-8-sig")
+    check(load_user_data(write(content, "x.csv")), [[1]], ["ä"])
+
+
+def test_csv_of_labels(write):
+    path = write("1,2\n3,4\n", "x.csv")
+    for text in ("5\n6\n", "label\n5\n6\n", "id,label\nx,5\ny,6\n", "5\r\n\r\n6"):
+        check(load_user_data(path, write(text, "y.csv")), [[1, 2], [3, 4]], [5, 6])
+    check(load_user_data(path, write("cat\ndog\n", "y.csv")), [[1, 2], [3, 4]], ["cat", "dog"])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_csv_and_npy_agree(write, seed):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=rng.integers(1, 20, size=2)).astype(np.float32)
+    labels = rng.integers(5, size=len(X))
+    lines = ["label," + ",".join(f"c{i}" for i in range(X.shape[1]))]
+    lines += [f"{k}," + ",".join(map(repr, row.tolist())) for k, row in zip(labels, X, strict=True)]
+    data = load_user_data(write("\n".join(lines), "x.csv"))
+    check(data, X, labels.tolist())
+    check(load_user_data(write(X, "x.npy"), write(labels, "y.npy")), X, labels.tolist())
+
+
+# Errors
+
+
+def raises_line(text, *paths, error=ValueError):
+    with pytest.raises(error, match=text) as caught:
+        load_user_data(*paths)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.count("; got ") == 1
+    assert message.endswith((".", ")."))
+
+
+def test_missing_file(tmp_path, write):
+    text = r"^path must be an existing file; got '.*/none.npy'\. Check its spelling and folder\.$"
+    raises_line(text, tmp_path / "none.npy", error=FileNotFoundError)
+    raises_line(r"^path must be an existing file", tmp_path, error=FileNotFoundError)
+    path = write(np.ones((2, 2)), "x.npy")
+    raises_line(r"^labels_path must be an existing", path, tmp_path / "y", error=FileNotFoundError)
+
+
+def test_unknown_suffix(write):
+    raises_line(r"x.mat' must be .* kinds .csv, .npy, .npz; got '.mat'\.", write("x", "x.mat"))
+    raises_line(r"; got ''\. Save the array with np.save\.", write("x", "x"))
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.csv"])
+def test_empty_file(write, name):
+    raises_line(r"' must be non-empty; got 0 bytes\.", write(b"", name))
+
+
+def test_damaged_arrays(write, tmp_path):
+    good = write(np.ones((9, 9)), "good.npy").read_bytes()
+    raises_line(
+        "must be a .npy file; got 648 bytes declared and 638 there", write(good[:-10], "x.npy")
+    )
+    raises_line("must be a .npy file; got EOF: reading magic", write(b"text", "x.npy"))
+    good = write({"x": np.ones((9, 9))}, "good.npz").read_bytes()
+    raises_line("must be an intact .npz file; got ", write(good[:-10], "x.npz"))
+
+
+def test_pickles_are_refused(tmp_path, write):
+    np.save(tmp_path / "x.npy", np.array([[{}]]), allow_pickle=True)
+    raises_line("must be a .npy file; got pickled objects", tmp_path / "x.npy")
+    np.savez(tmp_path / "x.npz", x=np.array([[{}]]))
+    raises_line("array 'x' intact; got pickled objects", tmp_path / "x.npz")
+
+
+def test_ambiguous_keys(write):
+    ones = np.ones((2, 2))
+    text = r"got the keys {}\. Name them x or X or data, and y or labels or label or target\."
+    raises_line(text.format("a, b"), write({"a": ones, "b": ones}, "x.npz"))
+    raises_line(text.format("x, data"), write({"x": ones, "data": ones}, "x.npz"))
+    raises_line(text.format("y, labels"), write({"y": ones, "labels": ones}, "x.npz"))
+    raises_line(text.format(r"\(none\)"), write({}, "x.npz"))
+    raises_line("must be a file with samples; got labels only", write({"y": ones}, "x.npz"))
+    two = write({"x": ones, "y": np.ones(2), "label": np.ones(2)}, "x.npz")
+    raises_line(text.format("x, y, label"), two)
+    good = write(ones, "x.npy")
+    raises_line(text.format("a, b"), good, write({"a": ones, "b": ones}, "y.npz"))
+
+
+def test_sparse_matrices_are_refused(tmp_path):
+    scipy.sparse.save_npz(tmp_path / "x.npz", scipy.sparse.csr_matrix(np.eye(3)))
+    raises_line("dense arrays; got a sparse matrix of SciPy. Save ", tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("shape", [(3,), (), (2, 2, 2, 2, 2), (0, 3), (3, 0)])
+def test_shapes(write, shape):
+    raises_line(r"must be an array of shape .*; got shape \(", write(np.ones(shape), "x.npy"))
+
+
+@pytest.mark.parametrize("dtype", ["c8", "U3", "M8[s]"])
+def test_kinds(write, dtype):
+    raises_line("array of numbers; got dtype ", write(np.zeros((2, 2), dtype), "x.npy"))
+
+
+def test_not_finite(write):
+    X = np.ones((5, 2))
+    X[[1, 3], 0] = np.nan, np.inf
+    text = r"x\.{} must be finite; got NaN or infinity in 2 of 5 rows, the first is row 1\. "
+    raises_line(text.format("npy"), write(X, "x.npy"))
+    rows = "\n".join(",".join(map(str, row)) for row in X.tolist())
+    raises_line(text.format("csv"), write(rows, "x.csv"))
+    # Too large for float32.
+    raises_line("infinity in 1 of 1 rows", write(np.array([[1e39]]), "x.npy"))
+    raises_line("infinity in 1 of 1 rows", write("1e39,1\n", "x.csv"))
+    raises_line("infinity in 1 of 1 rows", write("1e400,1\n", "x.csv"))
+
+
+BAD_CSV = {
+    "blank": ("\n \n", "must be non-empty; got blank lines only"),
+    "header only": ("a,b\n", r"got shape \(0, 2\)"),
+    "ragged": ("1,2\n3\n", r"of 2 cells in every line, as in its first; got 1 in line 2\. Fill"),
+    "longer": ("a,b\n1,2\n\n1,2,3\n", "got 3 in line 4"),
+    "word": ("1,2\n3,four\n", "must be a .csv file of numbers; got 'four' in line 2, column 2"),
+    "empty cell": ("1,2\n\n,4\n", "got '' in line 3, column 1"),
+    "word in the first line": ("1,x\n3,4\n", "got 'x' in line 1, column 2"),
+    "word after labels": ("a,label,b\n1,cat,x\n", "got 'x' in line 2, column 3"),
+    "word before labels": ("a,label,b\nx,cat,1\n", "got 'x' in line 2, column 1"),
+    "semicolons": ("1;2\n3;4\n", "got '3;4' in line 2, column 1"),
+    "two labels": ("a,y,label\n1,2,3\n", "at most one column of labels; got the columns y, label"),
+    "labels only": ("label\n1\n", "must be a file with samples; got labels only"),
+    "missing label": ("a,label\n1,0\n2,\n", "without missing labels; got none for sample 1"),
+    "nan label": ("a,label\n1,NaN\n", "without missing labels; got none for sample 0"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_CSV.values(), ids=BAD_CSV)
+def test_bad_csv(write, text, message):
+    raises_line(message, write(text, "x.csv"))
+
+
+def test_csv_that_is_no_text(write):
+    raises_line("must be a .csv file of UTF-8 text; got ", write(b"1,\xff\xfe\n", "x.csv"))
+    raises_line("must be a .csv file of UTF-8 text; got ", write("1" * 200_000, "x.csv"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (np.ones(3), r"must be a file of 2 labels, one a sample; got labels of shape \(3,\)"),
+        (np.eye(2), r"got labels of shape \(2, 2\)\. .* argmax\(axis=1\)"),
+        (np.array([0.5, 1]), "whole numbers or strings; got float64 labels such as 0.5"),
+        (np.array([np.nan, 1]), "got float64 labels such as nan"),
+        (np.array([np.inf, 1]), "got float64 labels such as inf"),
+        (np.array([b"a", b"b"]), r"got \|S1 labels such as b'a'\. Number the classes"),
+        (np.array([2**60, 1]), "got int64 labels such as 1152921504606846976"),
+        (np.array(["", "b"]), "without missing labels; got none for sample 0"),
+    ],
+)
+def test_bad_labels(write, labels, text):
+    raises_line(text, write(np.ones((2, 2)), "x.npy"), write(labels, "y.npy"))
+
+
+def test_bad_csv_of_labels(write):
+    path = write(np.ones((2, 2)), "x.npy")
+    text = r"y.csv' must be a .csv file with one column, .*; got 2 columns\. Keep or name one"
+    raises_line(text, path, write("1,2\n3,4\n", "y.csv"))
+    raises_line(r"got labels of shape \(1,\)", path, write("1\n", "y.csv"))
+    raises_line("got 1 in line 2", path, write("id,label\n1\n", "y.csv"))
