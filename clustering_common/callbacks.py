@@ -24,6 +24,13 @@ class TrainingDivergedError(ValueError):
     """A loss became NaN or infinite."""
 
 
+def diverged(what: str) -> TrainingDivergedError:
+    """Return the error that says ``what`` happened and what to try."""
+    return TrainingDivergedError(
+        f"{what}. Scale X to about [0, 1], or choose a smaller learning rate."
+    )
+
+
 class FiniteLoss(keras.callbacks.Callback):
     """Stop a run whose loss is no number any more.
 
@@ -41,10 +48,7 @@ class FiniteLoss(keras.callbacks.Callback):
         """Raise TrainingDivergedError when the epoch's loss is NaN or infinite."""
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
-            raise TrainingDivergedError(
-                f"The loss became {loss} in epoch {epoch + 1} of {self.phase}. "
-                "Scale X to about [0, 1], or choose a smaller learning rate."
-            )
+            raise diverged(f"The loss became {loss} in epoch {epoch + 1} of {self.phase}")
 
 
 class LabelsMonitor(keras.callbacks.Callback):

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from clustering_common import backend, weights
@@ -92,8 +93,11 @@ class SavedClusterer:
         self
         """
         self._check_arguments()
-        network = self._make_network(self._set_sample_shape(tuple(sample_shape)), SeedStream(0))
+        # On a copy first: a file that does not fit leaves this estimator as it is.
+        copy: Any = clone(self)
+        network = copy._make_network(copy._set_sample_shape(tuple(sample_shape)), SeedStream(0))
         weights.load_weights(path, network.layers, optional=network.optional_layers)
+        self._set_sample_shape(tuple(sample_shape))
         self._set_network(network)
         return self
 

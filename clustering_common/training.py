@@ -112,12 +112,18 @@ class SteppedModel(keras.Model):
         batches : callable
             ``batches(start, stop)`` returns the mini-batches of these steps, stacked.
         steps_per_epoch, n_steps : int
-            The last epoch is shorter where they don't divide.
+            The last epoch is shorter where they don't divide; without steps, none is run.
         first_epoch : int
             Epochs that were run before, for a resumed run.
         callbacks : sequence of keras.callbacks.Callback
             See each epoch end once all its steps are done.
         """
+        if not n_steps:
+            # Callbacks still see that training begins and ends.
+            watchers = keras.callbacks.CallbackList(list(callbacks), model=self)
+            watchers.on_train_begin()
+            watchers.on_train_end()
+            return
         n_epochs = -(-n_steps // steps_per_epoch)
         blocks_per_epoch = -(-min(steps_per_epoch, n_steps) // self.block_steps)
         block_steps = -(-min(steps_per_epoch, n_steps) // blocks_per_epoch)

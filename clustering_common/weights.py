@@ -19,6 +19,8 @@ import numpy as np
 from clustering_common import backend
 from clustering_common.files import plain, replacing
 
+# What h5py raises on damaged files.
+DAMAGE = (OSError, KeyError, RuntimeError, AttributeError, TypeError, UnicodeError, OverflowError)
 Shapes = list[tuple[int, ...]]
 
 
@@ -69,7 +71,7 @@ def open_weights(path: str | os.PathLike) -> Any:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, RuntimeError, AttributeError, TypeError) as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"weights must be a whole HDF5 file of Keras weights; got {str(path)!r} ({reason}). "

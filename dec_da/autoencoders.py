@@ -47,7 +47,7 @@ def dense_autoencoder(
     seeds : SeedStream
         Where each layer's initial weights come from.
     """
-    sizes = [n_features, *layer_sizes]
+    sizes = [n_features, *map(int, layer_sizes)]
     last = len(layer_sizes) - 1
 
     def dense(units: int, name: str, linear: bool) -> keras.layers.Layer:
@@ -80,9 +80,8 @@ def check_conv_shape(shape: tuple[int, int, int] | None) -> tuple[int, int, int]
         )
     good = all(side >= 8 and side % 4 == 0 for side in shape[:2])
     if not good or shape[2] not in (1, 3):
-        nearest = " or ".join(
-            f"{_below(shape[0], up)}x{_below(shape[1], up)}" for up in (False, True)
-        )
+        sizes = [f"{_below(shape[0], up)}x{_below(shape[1], up)}" for up in (False, True)]
+        nearest = " or ".join(dict.fromkeys(sizes))
         raise ValueError(
             f"X must be images whose height and width are multiples of 4 from 8 up, with 1 or 3 "
             f"channels; got {shape[0]}x{shape[1]}x{shape[2]}. Resize or pad to {nearest}."

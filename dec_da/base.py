@@ -18,7 +18,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from clustering_common import weights
-from clustering_common.callbacks import show_progress
+from clustering_common.callbacks import diverged, show_progress
 from clustering_common.checks import check_choice, check_finite, check_number
 from clustering_common.persistence import SavedClusterer
 from clustering_common.seeds import SeedStream
@@ -121,6 +121,8 @@ class DeepClusterer(
         pretraining = self._pretrain(network, X, seeds, pretrain_callbacks)
         times.append(time.monotonic())
         embedding = network.embed(X).astype(np.float64)
+        if not np.isfinite(embedding).all():
+            raise diverged("The embedding became nan in pretraining")
         centers = phases.kmeans(embedding, self.n_clusters, seeds.seed("kmeans"))
         network.clustering.clusters.assign(centers)
         times.append(time.monotonic())
@@ -209,11 +211,13 @@ class DeepClusterer(
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the soft assignment q, (n_samples, n_clusters); rows sum to 1 (DEC, eq. 1)."""
-        return np.exp(self._network.log_assignment(self._fitted_input(X)))
+        X = self._fitted_input(X)
+        return np.exp(self._network.log_assignment(X))
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the embedding, (n_samples, embedding_dim)."""
-        return self._network.embed(self._fitted_input(X))
+        X = self._fitted_input(X)
+        return self._network.embed(X)
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Return what the decoder makes of embeddings, (n_samples, ...) in the layout of X."""
@@ -251,7 +255,9 @@ class DeepClusterer(
 
     def _validated(self, X: Any, reset: bool) -> np.ndarray:
         """Return ``X`` as finite float32 in the network's layout; ``reset`` learns the shape."""
-        if np.ndim(X) > 2:
+        # Only of lists: NumPy must not be asked about other array-likes.
+        n_axes = np.ndim(X) if isinstance(X, list | tuple) else getattr(X, "ndim", 2)
+        if n_axes > 2:
             X = check_array(X, dtype=np.float32, allow_nd=True, ensure_all_finite=False)
             if reset:
                 self.n_features_in_ = int(np.prod(X.shape[1:]))
@@ -260,7 +266,10 @@ class DeepClusterer(
         check_finite("X", X)
         if reset:
             return X.reshape(len(X), *self._set_sample_shape(X.shape[1:]))
-        if X[0].size != self.n_features_in_:
+        same = X.shape[1:] == self._sample_shape or (
+            X[0].size == self.n_features_in_ and image_shape(X.shape[1:]) == self._image_shape
+        )
+        if not same:
             raise ValueError(
                 f"X must be samples of shape {self._sample_shape}; got {X.shape[1:]}. "
                 "Bring X into the shape that fit saw."

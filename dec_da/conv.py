@@ -69,7 +69,8 @@ class ConvClusterer(DeepClusterer):
 
     def _make_autoencoder(self, input_shape: tuple[int, ...], seeds: SeedStream) -> Autoencoder:
         height, width, channels = input_shape
-        return conv_autoencoder((height, width, channels), self.filters, self.embedding_dim, seeds)
+        filters = tuple(map(int, self.filters))
+        return conv_autoencoder((height, width, channels), filters, int(self.embedding_dim), seeds)
 
     def _check_layers(self) -> None:
         check_sizes("filters", self.filters)

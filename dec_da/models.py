@@ -72,6 +72,8 @@ class ClusteringModel(_ImageModel):
     ----------
     labels : ndarray of shape (n_samples,)
         Nearest cluster of each sample at the last update.
+    is_finite : bool
+        Whether the weights still gave numbers at the last update.
     targets : keras.Variable
         What the mini-batches are trained towards, a row a sample.
     """
@@ -91,6 +93,7 @@ class ClusteringModel(_ImageModel):
         if reconstruction_weight:
             self.decoder = autoencoder.decoder
         self.labels = np.full(len(X), -1)
+        self.is_finite = True
         self.means = {name: keras.metrics.Mean(name) for name in self.loss_names}
         reads = [*self.encoder.variables, *clustering.variables, self.data]
         self._log_assignment_of = backend.compiled(self._clean_log_assignment, reads)
@@ -156,6 +159,7 @@ class SoftAssignmentModel(ClusteringModel):
     def update(self) -> None:
         """Set p and the labels argmax q."""
         log_q = self.log_assignment()
+        self.is_finite = bool(ops.all(ops.isfinite(log_q)))
         self.targets.assign(self._target_distribution(ops.exp(log_q)))
         self.labels = backend.to_numpy(ops.argmax(log_q, axis=1))
 
@@ -187,7 +191,9 @@ class HardAssignmentModel(ClusteringModel):
 
     def update(self) -> None:
         """Set each sample's nearest centre, after moving the centres where asked."""
-        labels = ops.argmax(self.log_assignment(), axis=1)
+        log_q = self.log_assignment()
+        self.is_finite = bool(ops.all(ops.isfinite(log_q)))
+        labels = ops.argmax(log_q, axis=1)
         if self.move_centers:
             self._move_centers(backend.to_numpy(labels))
             labels = ops.argmax(self.log_assignment(), axis=1)

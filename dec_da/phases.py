@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from clustering_common.callbacks import FiniteLoss, Progress, Recorder
+from clustering_common.callbacks import FiniteLoss, Progress, Recorder, diverged
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule
 from dec_da.models import ClusteringModel, ReconstructionModel
@@ -51,13 +51,12 @@ def pretrain(
     schedule = BatchSchedule(model.data.shape[0], batch_size, seeds.seed("pretrain batches"))
     recorder = Recorder()
     model.prepare(optimizer)
-    if n_epochs:
-        model.fit_steps(
-            schedule.batches,
-            steps_per_epoch=schedule.steps_per_pass,
-            n_steps=n_epochs * schedule.steps_per_pass,
-            callbacks=[FiniteLoss("pretraining"), *callbacks, recorder, Progress("pretraining")],
-        )
+    model.fit_steps(
+        schedule.batches,
+        steps_per_epoch=schedule.steps_per_pass,
+        n_steps=n_epochs * schedule.steps_per_pass,
+        callbacks=[FiniteLoss("pretraining"), *callbacks, recorder, Progress("pretraining")],
+    )
     return recorder.rows
 
 
@@ -95,21 +94,21 @@ def cluster(
     updates = TargetUpdates(update_interval, max_iter, tol)
     recorder = Recorder()
     model.prepare(optimizer)
-    if max_iter:
-        model.fit_steps(
-            schedule.batches,
-            steps_per_epoch=update_interval,
-            n_steps=max_iter,
-            callbacks=[
-                FiniteLoss("clustering"),
-                updates,
-                *callbacks,
-                recorder,
-                Progress("clustering", "update"),
-            ],
-        )
-        if model.stop_training and updates.termination_condition != "tol":
-            updates.termination_condition = "callback"
+    model.stop_training = False
+    model.fit_steps(
+        schedule.batches,
+        steps_per_epoch=update_interval,
+        n_steps=max_iter,
+        callbacks=[
+            FiniteLoss("clustering"),
+            updates,
+            *callbacks,
+            recorder,
+            Progress("clustering", "update"),
+        ],
+    )
+    if model.stop_training and updates.termination_condition != "tol":
+        updates.termination_condition = "callback"
     return ClusteringResult(recorder.rows, updates.n_iter, updates.termination_condition)
 
 
@@ -135,6 +134,9 @@ class TargetUpdates(keras.callbacks.Callback):
         """Take new targets and compare the labels with the last ones."""
         last = self.model.labels
         self.model.update()
+        # The loss is taken before a step: what the last one did shows only here.
+        if not self.model.is_finite:
+            raise diverged(f"The loss became nan after update {epoch + 1} of clustering")
         label_change = float(np.mean(last != self.model.labels))
         self.n_iter = min((epoch + 1) * self.update_interval, self.max_iter)
         if logs is not None:
@@ -156,5 +158,5 @@ def warn_of_empty_clusters(labels: np.ndarray, n_clusters: int) -> None:
     warnings.warn(
         f"After fit, {problem}. Choose fewer clusters, a smaller learning rate, or scale X.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=3,
     )

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.utils import Tags
+from sklearn.utils import ClassifierTags, Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from clustering_common.callbacks import Progress, show_progress
@@ -236,4 +236,6 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        # scikit-learn's checks ask these of whatever has predict_proba and takes sparse input.
+        tags.classifier_tags = ClassifierTags()
         return tags

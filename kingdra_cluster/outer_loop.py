@@ -93,6 +93,7 @@ def run_loop(
     for iteration in range(settings.n_iter):
         watchers.on_epoch_begin(iteration)
         # 1. Train every member, on pseudo-labels as soon as there are any.
+        was_taught = state.taught is not None
         row = {"iter": iteration, **_train(trainer, state, settings, iteration)}
         # 2. Each member's clean class probabilities for all X.
         inference.refresh(X)
@@ -100,7 +101,7 @@ def run_loop(
         # 3.-6. Buckets of the agreement graph become the next pseudo-labelled set.
         if settings.use_pseudo_labels:
             row.update(_teach(state, settings, seeds, iteration))
-        if state.taught is None or not settings.ens_common_mapping:
+        if not was_taught or not settings.ens_common_mapping:
             # Not taught one naming, the members name their clusters each in its own way.
             state.mapping = align_members(state.member_proba)
         else:

@@ -81,3 +81,128 @@ def naive_dense(arrays, x):
         x = x @ np.asarray(arrays[i], np.float64) + arrays[i + 1]
         x = x if i == len(arrays) - 2 else np.maximum(x, 0)
     return x
+
+
+# --- agreement graph ---
+
+
+def reference_buckets(member_labels, sure, n_class, low_th, high_th):
+    """Return the buckets as lists, from sets of neighbours of every sample."""
+    # plain Python numbers: indexing arrays element by element would take most of the time
+    labels = [[int(label) for label in member] for member in member_labels]
+    samples = range(len(sure))
+
+    def agree(i, j):
+        return sum(member[i] == member[j] for member in labels)
+
+    agreement = [[agree(i, j) for j in samples] for i in samples]
+    high = [{j for j in samples if sure[i] and agreement[i][j] > high_th} for i in samples]
+    low = [{j for j in samples if agreement[i][j] > low_th} for i in samples]
+
+    buckets = []
+    while len(buckets) < n_class and any(high):
+        largest = max(len(neighbours) for neighbours in high)
+        centre = min(i for i in samples if len(high[i]) == largest)
+        bucket = sorted(high[centre])
+        buckets.append(bucket)
+        for t in bucket:
+            for j in low[t]:
+                high[j] = set()
+        empty = {j for j in samples if not high[j]}
+        high = [neighbours - empty for neighbours in high]
+    while len(buckets) < n_class:
+        buckets.append([])
+    return buckets
+
+
+def reference_balanced(buckets, n_samples):
+    """Return (sample, class) pairs: one of each class in turn, each bucket cycled."""
+    pairs = []
+    turn = 0
+    while len(pairs) < n_samples:
+        for position, bucket in enumerate(buckets):
+            if len(pairs) < n_samples:
+                pairs.append((int(bucket[turn % len(bucket)]), position))
+        turn += 1
+    return pairs
+
+
+# --- ladder network (SPEC 2.1, 2.2), one member, one pass at a time, in double precision ---
+
+
+def normalised(a):
+    return (a - a.mean(axis=0)) / np.sqrt(a.var(axis=0) + 1e-10)
+
+
+def naive_encode(weights, x, noise_std, draws, last_layer_bn):
+    """Return z_0..z_L and the logits of one pass; draws is a list of L + 1 noise arrays."""
+    n_layers = len(weights["W"])
+    z = [x + noise_std * draws[0]]
+    h = z[0]
+    for layer in range(n_layers):
+        a = h @ weights["W"][layer]
+        if layer < n_layers - 1 or last_layer_bn:
+            a = normalised(a)
+        z.append(a + noise_std * draws[layer + 1])
+        h = z[-1] + weights["beta"][layer]
+        if layer < n_layers - 1:
+            h = np.maximum(h, 0)
+    return z, h
+
+
+def naive_decode(weights, noisy_z, noisy_logits):
+    """Return zhat_0..zhat_L."""
+    n_layers = len(weights["W"])
+    estimates = [None] * (n_layers + 1)
+    for layer in range(n_layers, -1, -1):
+        u = noisy_logits if layer == n_layers else estimates[layer + 1] @ weights["V"][layer]
+        u = normalised(u)
+        a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = weights["a"][layer]
+        m = a1 / (1 + np.exp(-(a2 * u + a3))) + a4 * u + a5
+        v = a6 / (1 + np.exp(-(a7 * u + a8))) + a9 * u + a10
+        estimates[layer] = (noisy_z[layer] - m) * v + m
+    return estimates
+
+
+def naive_softmax(logits):
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def naive_im(p, mu):
+    conditional = np.mean([-sum(q * np.log(q) for q in row) for row in p])
+    mean = p.mean(axis=0)
+    return conditional - mu * -np.sum(mean * np.log(mean))
+
+
+def naive_dot(p):
+    unit = [row / np.sqrt(np.sum(row**2)) for row in p]
+    total = 0.0
+    for i, a in enumerate(unit):
+        for j, b in enumerate(unit):
+            total += (np.dot(a, b) - (i == j)) ** 2
+    return total / len(p) ** 2
+
+
+def naive_ladder_losses(weights, x, x_labelled, classes, settings, draws, last_layer_bn=False):
+    """Return the unweighted losses; draws: noise of the noisy and of the labelled pass."""
+    zeros = [np.zeros_like(d) for d in draws[0]]
+    z, clean = naive_encode(weights, x, 0.0, zeros, last_layer_bn)
+    noisy_z, noisy = naive_encode(weights, x, settings["noise_std"], draws[0], last_layer_bn)
+    _, taught = naive_encode(weights, x_labelled, settings["noise_std"], draws[1], last_layer_bn)
+    estimates = naive_decode(weights, noisy_z, noisy)
+    p, q, t = naive_softmax(clean), naive_softmax(noisy), naive_softmax(taught)
+    if settings["base_loss"] == "im":
+        base = naive_im(p, settings["mi_mu_w"]) + naive_im(q, settings["mi_mu_w"])
+    else:
+        base = naive_dot(p) + naive_dot(q)
+    costs = [
+        cost * np.mean((estimate - layer) ** 2)
+        for cost, estimate, layer in zip(settings["denoising_cost"], estimates, z, strict=True)
+    ]
+    return {
+        "base_loss": base,
+        "noise_kl": np.mean(np.sum(p * (np.log(p) - np.log(q)), axis=1)),
+        "ladder_loss": sum(costs),
+        "sup_loss": -np.mean([np.log(t[i, c]) for i, c in enumerate(classes)]),
+    }

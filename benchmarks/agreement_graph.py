@@ -1,0 +1,143 @@
+"""Seconds and peak memory of the agreement graph, each run in a process of its own.
+
+Usage: python benchmarks/agreement_graph.py [--repeats 3] [--only TEXT] [--json FILE]
+
+Inputs: "realistic" members mostly agree, "unrelated" members vote at random, so nearly every
+tuple is distinct. Peak is the high-water mark of the whole process, "start" the mark just
+before the call: interpreter, libraries and the votes themselves.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from kingdra_cluster.agreement_graph import agreement_buckets
+
+N_CLASS = 10
+# votes, n_samples, n_members, low_th, high_th
+CASES = [
+    ("realistic", 16_000, 10, 1, 9),
+    ("realistic", 70_000, 10, 1, 9),
+    ("realistic", 70_000, 10, 2, 8),
+    ("realistic", 70_000, 10, 4, 5),
+    ("realistic", 1_000_000, 10, 1, 9),
+    ("realistic", 1_000_000, 10, 2, 8),
+    ("realistic", 1_000_000, 10, 4, 5),
+    ("unrelated", 70_000, 10, 1, 9),
+    ("unrelated", 70_000, 10, 2, 8),
+    ("unrelated", 70_000, 10, 4, 5),
+    ("unrelated", 70_000, 10, 9, 4),
+    ("unrelated", 1_000_000, 10, 1, 9),
+    ("unrelated", 1_000_000, 10, 2, 8),
+    ("unrelated", 20_000, 20, 4, 10),
+]
+
+
+def realistic_votes(n_samples, n_members, rng):
+    """Return votes and sureness of members that mostly agree.
+
+    Each member finds the true class with probability 0.97 (easy) to 0.85 (hard sample), the
+    difficulty being beta(1, 3); its errors go to the sample's confusable class in four of
+    five cases, else anywhere. Hard samples are seldom sure.
+    """
+    truth = rng.integers(0, N_CLASS, n_samples)
+    confusable = (truth + rng.choice([1, 3, 5], n_samples)) % N_CLASS
+    difficulty = rng.beta(1, 3, n_samples)
+    votes = np.empty((n_members, n_samples), dtype=np.int64)
+    for row in votes:
+        wrong = rng.random(n_samples) > 0.97 - 0.12 * difficulty
+        anywhere = rng.random(n_samples) < 0.2
+        error = np.where(anywhere, rng.integers(0, N_CLASS, n_samples), confusable)
+        row[:] = np.where(wrong, error, truth)
+    return votes, rng.random(n_samples) > difficulty
+
+
+def unrelated_votes(n_samples, n_members, rng):
+    """Return votes drawn uniformly, four of five samples sure."""
+    votes = rng.integers(0, N_CLASS, (n_members, n_samples))
+    return votes, rng.random(n_samples) < 0.8
+
+
+VOTES = {"realistic": realistic_votes, "unrelated": unrelated_votes}
+
+
+def peak_mb():
+    """Return the high-water mark of this process in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def run_once(name, n_samples, n_members, low_th, high_th):
+    """Return what one call costs, as a dict."""
+    votes, sure = VOTES[name](n_samples, n_members, np.random.default_rng(0))
+    before = peak_mb()
+    start = time.perf_counter()
+    buckets = agreement_buckets(votes, sure, n_class=N_CLASS, low_th=low_th, high_th=high_th)
+    seconds = time.perf_counter() - start
+    return {
+        "seconds": seconds,
+        "peak_mb": peak_mb(),
+        "before_mb": before,
+        "n_tuples": len(np.unique(votes.T, axis=0)),
+        "sizes": [len(bucket) for bucket in buckets],
+    }
+
+
+def measure(case, repeats):
+    """Return one row: the case and the runs in fresh processes."""
+    command = [sys.executable, __file__, "--one", json.dumps(case)]
+    runs = []
+    for _ in range(repeats):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        runs.append(json.loads(done.stdout))
+    names = ("votes", "n_samples", "n_members", "low_th", "high_th")
+    row = dict(zip(names, case, strict=True))
+    row.update({key: runs[0][key] for key in ("n_tuples", "sizes")})
+    row["seconds"] = [round(run["seconds"], 3) for run in runs]
+    row["peak_mb"] = [round(run["peak_mb"]) for run in runs]
+    row["before_mb"] = [round(run["before_mb"]) for run in runs]
+    return row
+
+
+def table_line(row):
+    """Return the row as a line of a Markdown table."""
+    seconds = row["seconds"]
+    return (
+        f"| {row['votes']} | {row['n_samples']:,} x {row['n_members']} "
+        f"| {row['low_th']} / {row['high_th']} | {row['n_tuples']:,} "
+        f"| {statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f}) "
+        f"| {max(row['peak_mb'])} | {max(row['before_mb'])} |"
+    )
+
+
+def main(arguments=None):
+    """Print one table row per case; write all figures to a file where asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default="", help="run the cases whose name holds this text")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.one is not None:
+        print(json.dumps(run_once(*options.one)))
+        return
+    print("| votes | samples x members | low / high | tuples | seconds (range) | peak MB | start |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    rows = []
+    for case in CASES:
+        if options.only in f"{case[0]} {case[1]}":
+            rows.append(measure(case, options.repeats))
+            print(table_line(rows[-1]), flush=True)
+    if options.json is not None:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

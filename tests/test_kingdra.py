@@ -1,0 +1,264 @@
+"""The outer loop, the two estimators, their files and their errors."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import scipy.sparse
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from clustering_common.callbacks import LabelsMonitor, TrainingDivergedError
+from clustering_common.metrics import accuracy
+from kingdra_cluster import KingdraCluster, LadderIM, outer_loop
+from kingdra_cluster.kingdra_cluster import KingdraCluster as SameClass
+from kingdra_cluster.unsup_metrics import ACC, ARI, NMI
+
+SMALL = {"fc_layer_sizes": (8, 3), "denoising_cost": (10, 1, 0.1), "batch_size": 16, "n_class": 3}
+ROUNDS = {"n_iter": 2, "n_epochs_per_iter": 2, "random_state": 0}
+TINY = {**SMALL, **ROUNDS, "n_en": 3, "low_th": 0, "high_th": 2, "thresh": 0.0}
+# a collapse or an empty bucket is no fault of a check on 20 random numbers
+pytestmark = pytest.mark.filterwarnings("ignore:All samples are in one cluster")
+
+
+def kingdra(**params):
+    return KingdraCluster(**{**TINY, **params})
+
+
+@pytest.fixture(scope="module")
+def fitted(blobs):
+    return kingdra(n_iter=4).fit(blobs, callbacks=[LabelsMonitor(np.arange(45) % 3)])
+
+
+# scikit-learn's check of sparse input expects the four classes of its y as columns
+FOUR = {"batch_size": 8, "lr": 0.01, "n_class": 4, "fc_layer_sizes": (8, 4)}
+
+
+@parametrize_with_checks(
+    [
+        KingdraCluster(**{**TINY, **FOUR, "n_epochs_per_iter0": 3}),
+        LadderIM(**{**SMALL, **ROUNDS, **FOUR}),
+    ]
+)
+def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+def test_names():
+    assert SameClass is KingdraCluster
+    labels = [0, 0, 1, 1], [1, 1, 0, 1]
+    assert isinstance(ACC(*labels), float)
+    assert (ACC(*labels), round(NMI(*labels), 3), ARI(*labels)) == (0.75, 0.344, 0.0)
+
+
+def test_learned_attributes(fitted, blobs):
+    assert fitted.labels_.shape == (45,)
+    assert accuracy(np.arange(45) % 3, fitted.labels_) > 0.6
+    assert (fitted.n_iter_, fitted.termination_condition_) == (4, "n_iter")
+    assert len(fitted.history_) == 4
+    row = fitted.history_[-1]
+    losses = {"loss", "base_loss", "noise_kl", "ladder_loss"}
+    record = {"bucket_sizes", "coverage", "reused_buckets", "member_agreement", "acc", "iter"}
+    assert losses | record <= set(row)
+    assert len(row["bucket_sizes"]) == 3
+    assert row["coverage"] == pytest.approx(sum(row["bucket_sizes"]) / 45)
+    assert_array_equal(fitted.predict(blobs), fitted.labels_)
+    proba = fitted.predict_proba(blobs)
+    assert_allclose(proba.sum(axis=1), 1, atol=1e-5)
+    assert_allclose(fitted.predict_proba(blobs[5:8]), proba[5:8], atol=1e-6)
+    assert fitted.member_proba(blobs).shape == (3, 45, 3)
+
+
+def test_same_seed_same_labels_and_nothing_global(blobs):
+    state = np.random.get_state()[1].copy()  # noqa: NPY002 (that is the point)
+    first, again = (kingdra().fit(blobs) for _ in range(2))
+    other = kingdra(random_state=1).fit(blobs)
+    assert_array_equal(first.labels_, again.labels_)
+    assert first.history_ == again.history_
+    assert first.history_ != other.history_
+    assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_truth_never_reaches_the_learner(fitted, blobs):
+    plain = kingdra(n_iter=4).fit(blobs, np.zeros(45))
+    assert_array_equal(plain.labels_, fitted.labels_)
+
+
+def test_one_iteration_works(blobs):
+    assert kingdra(n_iter=1).fit(blobs).n_iter_ == 1
+
+
+def test_the_first_member_predicts_without_a_common_mapping(blobs):
+    model = kingdra(ens_common_mapping=False, n_iter=3).fit(blobs)
+    assert_array_equal(model.predict_proba(blobs), model.member_proba(blobs)[0])
+
+
+def test_an_ensemble_without_pseudo_labels_is_aligned(blobs):
+    model = kingdra(use_pseudo_labels=False).fit(blobs)
+    assert "bucket_sizes" not in model.history_[0]
+    assert (model.pseudo_labels_ == -1).all()
+    proba = model.member_proba(blobs)
+    renamed = [m[p.argmax(axis=1)] for m, p in zip(model.member_mapping_, proba, strict=True)]
+    mean = np.mean([[accuracy(a, b) == np.mean(a == b) for a in renamed[-1:]] for b in renamed])
+    assert mean == 1.0
+
+
+def test_align_members_by_hand():
+    # member 0 calls the last member's 0, 1, 2 by the names 2, 0, 1
+    last = np.eye(3)[[0, 0, 1, 2]]
+    first = np.eye(3)[[2, 2, 0, 1]]
+    mapping = outer_loop.align_members(np.stack([first, last]))
+    assert_array_equal(mapping, [[1, 2, 0], [0, 1, 2]])
+    assert_allclose(outer_loop.mean_proba(np.stack([first, last]), mapping), last)
+    assert outer_loop.member_agreement(np.stack([first, last]), mapping) == 1.0
+
+
+def test_each_member_is_taught_its_own_names_or_the_last_ones():
+    buckets = [np.array([0, 1]), np.array([2])]
+    labels = np.array([[1, 1, 0], [0, 0, 1]])
+    rng = np.random.default_rng(0)
+    common = outer_loop.pseudo_labelled_set(buckets, labels, True, rng)
+    assert_array_equal(common.classes[0], common.classes[1])
+    own = outer_loop.pseudo_labelled_set(buckets, labels, False, rng)
+    assert_array_equal(own.classes[0], 1 - own.classes[1])
+    assert_array_equal(own.classes[1], (own.indices == 2).astype(int))
+
+
+def proba_of(labels, n_class=2):
+    return np.stack([np.eye(n_class)[row] for row in labels])
+
+
+@pytest.fixture
+def loop():
+    settings = outer_loop.LoopSettings(
+        n_class=2, n_iter=3, n_epochs_per_iter0=1, n_epochs_per_iter=1, low_th=0, high_th=1,
+        thresh=0.5, ens_common_mapping=True, mi_loss_w_it2=None, use_pseudo_labels=True,
+    )  # fmt: skip
+    return settings, outer_loop.LoopState(mapping=np.tile(np.arange(2), (2, 1)))
+
+
+def test_an_empty_bucket_leaves_training_unsupervised_or_reuses_the_best(loop):
+    from clustering_common.seeds import SeedStream
+
+    settings, state = loop
+    one_cluster = proba_of([[0, 0, 0, 0], [0, 0, 0, 0]])
+    two = proba_of([[0, 0, 0, 1], [0, 0, 0, 1]])
+    balanced = proba_of([[0, 0, 1, 1], [0, 0, 1, 1]])
+    state.member_proba = one_cluster
+    row = outer_loop._teach(state, settings, SeedStream(0), 0)
+    assert state.taught is None and not row["reused_buckets"]
+    for proba in (balanced, two):
+        state.member_proba = proba
+        outer_loop._teach(state, settings, SeedStream(0), 1)
+    assert [len(b) for b in state.buckets] == [3, 1]
+    state.member_proba = one_cluster
+    row = outer_loop._teach(state, settings, SeedStream(0), 3)
+    # the best earlier set is that with the largest smallest bucket, not the latest
+    assert row["reused_buckets"] and sorted(len(b) for b in state.buckets) == [2, 2]
+
+
+def test_the_base_weight_changes_once_there_are_pseudo_labels(blobs):
+    seen = []
+
+    class Weights(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(
+                (self.model.pseudo_labels is not None, float(self.model.base_weight.numpy()))
+                if hasattr(self.model.base_weight, "numpy")
+                else (True, 0.0)
+            )
+
+    kingdra(n_iter=3, mi_loss_w_it2=0.5).fit(blobs, callbacks=[Weights()])
+    for has_labels, weight in seen:
+        assert weight == pytest.approx(0.5 if has_labels else 0.1)
+
+
+def test_callbacks_see_iterations_and_can_stop(blobs):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            assert self.model.labels.shape == (45,)
+            self.model.stop_training = epoch == 1
+
+    model = kingdra(n_iter=5).fit(blobs, callbacks=[Stop()])
+    assert (model.n_iter_, model.termination_condition_) == (2, "callback")
+
+
+def test_sparse_rows_give_what_dense_ones_give(blobs):
+    dense = kingdra().fit(blobs)
+    sparse = kingdra().fit(scipy.sparse.csr_matrix(blobs))
+    assert_allclose(sparse.predict_proba(blobs), dense.predict_proba(blobs), atol=1e-3)
+    assert_allclose(
+        [row["loss"] for row in sparse.history_], [row["loss"] for row in dense.history_], rtol=1e-3
+    )
+
+
+def test_save_and_load_here_and_in_another_process(fitted, blobs, tmp_path):
+    path, rows = tmp_path / "model.h5", tmp_path / "rows.npy"
+    fitted.save(path)
+    again = KingdraCluster.load(path)
+    assert_array_equal(again.predict_proba(blobs), fitted.predict_proba(blobs))
+    assert_array_equal(again.labels_, fitted.labels_)
+    assert again.history_ == fitted.history_
+    assert again.get_params() == fitted.get_params()
+    np.save(rows, blobs)
+    code = (
+        "import sys, numpy as np; from kingdra_cluster import KingdraCluster\n"
+        "model = KingdraCluster.load(sys.argv[1])\n"
+        "np.save(sys.argv[2], model.predict_proba(np.load(sys.argv[2])))"
+    )
+    subprocess.run([sys.executable, "-c", code, path, rows], check=True, capture_output=True)
+    assert_array_equal(np.load(rows), fitted.predict_proba(blobs))
+    with pytest.raises(ValueError, match="was saved by KingdraCluster"):
+        LadderIM.load(path)
+
+
+def test_collapse_is_told_and_training_goes_on(blobs, monkeypatch):
+    monkeypatch.setattr(outer_loop, "combine", lambda *args: np.zeros(45, int))
+    with pytest.warns(UserWarning, match=r"All samples are in one cluster \(collapse\)"):
+        model = kingdra().fit(blobs)
+    assert model.n_iter_ == 2
+
+
+def test_divergence_is_told(blobs):
+    with pytest.raises(TrainingDivergedError, match="^The loss became"):
+        kingdra(lr=1e30).fit(blobs * 1e10)
+
+
+@pytest.mark.parametrize(
+    ("params", "text"),
+    [
+        ({"high_th": 3}, r"^high_th must be in the range 0 to 2 for n_en=3 members; got 3\."),
+        ({"low_th": -1}, r"^low_th must be in the range 0 to 2 for n_en=3 members; got -1\."),
+        ({"n_class": 4}, r"^n_class must be the last of fc_layer_sizes=\[8, 3\]; got 4\."),
+        ({"denoising_cost": (1, 2)}, r"^denoising_cost must have 3 numbers, .* got \[1, 2\]\."),
+        ({"base_loss": "vat"}, r"^base_loss must be one of im, dot; got 'vat'\."),
+        ({"thresh": 1.5}, r"^thresh must be a number >= 0 and <= 1; got 1\.5\."),
+        ({"lr": 0}, r"^lr must be a number > 0; got 0\."),
+        ({"n_iter": 0}, r"^n_iter must be an integer >= 1; got 0\."),
+        ({"fc_layer_sizes": ()}, r"^fc_layer_sizes must be a list"),
+        ({"n_en": 1.5}, r"^n_en must be an integer >= 1; got 1\.5\."),
+        ({"noise_std": -1}, r"^noise_std must be a number >= 0; got -1\."),
+        ({"mi_loss_w_it2": -1}, r"^mi_loss_w_it2 must be a number >= 0; got -1\."),
+    ],
+)
+def test_bad_arguments(params, text, blobs):
+    with pytest.raises((ValueError, TypeError), match=text) as caught:
+        kingdra(**params).fit(blobs)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_data(blobs):
+    with pytest.raises(ValueError, match=r"^n_class must be at most n_samples=2; got 3\."):
+        kingdra().fit(blobs[:2])
+    broken = blobs.copy()
+    broken[4, 1] = np.nan
+    with pytest.raises(ValueError, match="the first is row 4"):
+        kingdra().fit(broken)
+    with pytest.raises(ValueError, match="among the stored values"):
+        kingdra().fit(scipy.sparse.csr_matrix(broken))
+    with pytest.raises(NotFittedError):
+        clone(kingdra()).predict(blobs)

@@ -1,0 +1,244 @@
+import keras
+import numpy as np
+import pytest
+import scipy.sparse
+from keras import ops
+
+from clustering_common import backend, training
+from clustering_common.seeds import SeedStream
+from clustering_common.training import BatchSchedule, SteppedModel, apply_in_chunks
+from dec_da.autoencoders import dense_autoencoder
+
+RATE = 0.1
+calls = []  # one entry each time Python runs `call`, which is when something is traced
+
+
+class LeastSquares(SteppedModel):
+    """Mean (x w - y)^2; fed with indices of the resident data, or with rows."""
+
+    def __init__(self, data, goal):
+        super().__init__()
+        self.data = self.add_resident(data, "data")
+        self.goal = self.add_resident(goal, "goal")
+        self.w = self.add_weight(shape=(data.shape[1],), initializer="zeros", name="w")
+
+    def call(self, batch):
+        calls.append(1)
+        if isinstance(batch, list | tuple):
+            x, y = batch
+        else:
+            x, y = ops.take(self.data, batch, axis=0), ops.take(self.goal, batch, axis=0)
+        return ops.sum(x * self.w, axis=1) - y
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.mean(ops.square(y_pred))
+
+
+class Losses(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.values, self.epochs = [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(epoch)
+        self.values.append(logs["loss"])
+
+
+@pytest.fixture(scope="module")
+def problem():
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(10, 3)).astype(np.float32)
+    return data, (data @ [1.0, -2.0, 0.5] + rng.normal(0, 0.1, 10)).astype(np.float32)
+
+
+def plain_loop(problem, n_steps, batch_size=3, seed=5):
+    """Return weights and losses of SGD, one step at a time."""
+    data, goal = (array.astype(np.float64) for array in problem)
+    w, losses = np.zeros(3), []
+    for rows in BatchSchedule(len(data), batch_size, seed).batches(0, n_steps):
+        error = data[rows] @ w - goal[rows]
+        losses.append(np.mean(error**2))
+        w = w - RATE * 2 * data[rows].T @ error / len(rows)
+    return w, losses
+
+
+def fit(problem, n_steps, steps_per_epoch, feed="indices", batch_size=3, seed=5, **options):
+    model = LeastSquares(*problem)
+    model.prepare(keras.optimizers.SGD(RATE))
+    schedule = BatchSchedule(len(problem[0]), batch_size, seed)
+
+    def rows(start, stop):
+        indices = schedule.batches(start, stop)
+        return problem[0][indices], problem[1][indices]
+
+    losses = Losses()
+    model.fit_steps(
+        schedule.batches if feed == "indices" else rows,
+        steps_per_epoch=steps_per_epoch,
+        n_steps=n_steps,
+        callbacks=[losses],
+        **options,
+    )
+    return model, losses
+
+
+# --- BatchSchedule ---
+
+
+def test_a_pass_is_full_batches_of_a_fresh_permutation():
+    schedule = BatchSchedule(11, 4, seed=0)
+    assert schedule.steps_per_pass == 2
+    batches = schedule.batches(0, 40)
+    assert batches.shape == (40, 4)
+    assert batches.dtype == np.int32
+    passes = batches.reshape(20, 8)
+    for one in passes:
+        assert len(set(one.tolist())) == 8
+    assert len({tuple(one) for one in passes.tolist()}) == 20
+    # Which three are left out changes too: everybody is drawn in the end.
+    assert set(batches.ravel().tolist()) == set(range(11))
+    left_out = [tuple(sorted(set(range(11)) - set(one.tolist()))) for one in passes]
+    assert len(set(left_out)) > 10
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "batch_size", "shape", "steps"),
+    [(3, 256, (3, 3), 1), (8, 4, (3, 4), 2), (4, 4, (3, 4), 1), (1, 1, (3, 1), 1)],
+)
+def test_limits_of_the_schedule(n_samples, batch_size, shape, steps):
+    schedule = BatchSchedule(n_samples, batch_size, seed=0)
+    assert schedule.steps_per_pass == steps
+    batches = schedule.batches(0, 3)
+    assert batches.shape == shape
+    one_pass = batches[:steps].ravel().tolist()
+    assert sorted(one_pass) == list(range(n_samples))
+
+
+def test_batches_are_a_pure_function_of_the_step():
+    whole = BatchSchedule(10, 3, seed=4).batches(0, 9)
+    schedule = BatchSchedule(10, 3, seed=4)
+    assert np.array_equal(schedule.batches(5, 9), whole[5:])
+    assert np.array_equal(schedule.batches(0, 2), whole[:2])
+    assert schedule.batches(3, 3).shape == (0, 3)
+    assert not np.array_equal(BatchSchedule(10, 3, seed=5).batches(0, 9), whole)
+
+
+def test_permutations_are_uniform():
+    first = BatchSchedule(4, 4, seed=0).batches(0, 4000)[:, 0]
+    # Binomial, 4000 x 1/4: 5 sigma are 137.
+    assert np.abs(np.bincount(first, minlength=4) - 1000).max() < 137
+
+
+# --- fit_steps ---
+
+
+@pytest.mark.parametrize("feed", ["indices", "rows"])
+@pytest.mark.parametrize(
+    ("n_steps", "steps_per_epoch", "block_steps"),
+    [(17, 7, 3), (17, 7, 128), (5, 7, 2), (14, 7, 7), (1, 1, 128)],
+)
+def test_steps_equal_a_plain_loop(
+    problem, feed, n_steps, steps_per_epoch, block_steps, monkeypatch
+):
+    monkeypatch.setattr(training, "BLOCK_STEPS", block_steps)
+    model, losses = fit(problem, n_steps, steps_per_epoch, feed)
+    w, expected = plain_loop(problem, n_steps)
+    # float32 over at most 17 steps.
+    np.testing.assert_allclose(backend.to_numpy(model.w), w, atol=1e-5)
+    assert int(backend.to_numpy(model.optimizer.iterations)) == n_steps
+    starts = range(0, n_steps, steps_per_epoch)
+    means = [np.mean(expected[start : start + steps_per_epoch]) for start in starts]
+    assert losses.epochs == list(range(len(means)))
+    np.testing.assert_allclose(losses.values, means, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_equal_train_on_batch(problem):
+    data, goal = problem
+    dense = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+    dense.layers[0].bias.trainable = False
+    dense.compile(keras.optimizers.SGD(RATE, momentum=0.9), "mse")
+    for rows in BatchSchedule(10, 3, 5).batches(0, 8):
+        dense.train_on_batch(data[rows], goal[rows][:, None])
+    model = LeastSquares(*problem)
+    model.prepare(keras.optimizers.SGD(RATE, momentum=0.9))
+    model.fit_steps(BatchSchedule(10, 3, 5).batches, steps_per_epoch=5, n_steps=8)
+    np.testing.assert_allclose(
+        backend.to_numpy(model.w), backend.to_numpy(dense.layers[0].kernel)[:, 0], atol=1e-5
+    )
+
+
+def test_a_short_block_compiles_nothing_anew(problem, monkeypatch):
+    monkeypatch.setattr(training, "BLOCK_STEPS", 3)
+    counts = []
+    for n_steps in (12, 17):  # blocks of 3 3 | 3 3, and 3 3 | 3 3 | 3 2: two epochs or three
+        calls.clear()
+        fit(problem, n_steps, 6)
+        counts.append(len(calls))
+    if keras.backend.backend() != "torch":
+        assert counts[0] == counts[1]
+
+
+def test_a_run_goes_on_where_it_stopped(problem):
+    whole, _ = fit(problem, 9, 3)
+    model, _ = fit(problem, 3, 3)
+    model.fit_steps(BatchSchedule(10, 3, 5).batches, steps_per_epoch=3, n_steps=9, first_epoch=1)
+    assert int(backend.to_numpy(model.optimizer.iterations)) == 9
+    np.testing.assert_allclose(backend.to_numpy(model.w), backend.to_numpy(whole.w), atol=1e-6)
+
+
+def test_resident_data_stays_as_it_is(problem):
+    model, _ = fit(problem, 4, 2)
+    assert np.array_equal(backend.to_numpy(model.data), problem[0])
+    assert [variable.trainable for variable in model.resident] == [False, False]
+    assert len(model.trainable_variables) == 1
+
+
+# --- apply_in_chunks ---
+
+
+@pytest.fixture(scope="module")
+def encode():
+    encoder = dense_autoencoder(64, (50, 10), SeedStream(0)).encoder
+    return backend.compiled(encoder, encoder.variables)
+
+
+@pytest.mark.parametrize("n_samples", [1, 3, 8, 9, 16, 20])
+def test_chunks_of_every_size(n_samples, monkeypatch):
+    monkeypatch.setattr(training, "ROWS_PER_CALL", 8)
+    shapes = []
+
+    def double(rows):
+        shapes.append(rows.shape)
+        assert rows.dtype == np.float32
+        return ops.array(rows) * 2
+
+    X = np.random.default_rng(0).random((n_samples, 2, 3))
+    out = apply_in_chunks(double, X)
+    np.testing.assert_allclose(out, 2 * X, rtol=1e-6)
+    assert shapes == [(8, 2, 3)] * -(-n_samples // 8)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(encode):
+    X = np.random.default_rng(0).random((1100, 64)).astype(np.float32)
+    whole = apply_in_chunks(encode, X)
+    assert whole.shape == (1100, 10)
+    other = X.copy()
+    other[1:] = 1e3 * X[1:][::-1]
+    assert np.array_equal(apply_in_chunks(encode, other)[0], whole[0])
+    for rows in ([0], [700], range(100, 612), range(100, 613), range(1099, -1, -7)):
+        rows = list(rows)
+        assert np.array_equal(apply_in_chunks(encode, X[rows]), whole[rows])
+
+
+def test_sparse_rows_equal_dense_rows(encode):
+    X = scipy.sparse.random_array((600, 64), density=0.1, format="csr", rng=0)
+    assert np.array_equal(apply_in_chunks(encode, X), apply_in_chunks(encode, X.toarray()))
+
+
+def test_compiled_reads_the_weights_of_the_moment():
+    variable = keras.Variable(np.ones(2, np.float32))
+    double = backend.compiled(lambda x: x * 2 * variable, [variable])
+    x = np.array([1.0, 3.0], np.float32)
+    assert backend.to_numpy(double(x)).tolist() == [2, 6]
+    variable.assign([10.0, 0.0])
+    assert backend.to_numpy(double(x)).tolist() == [20, 0]
