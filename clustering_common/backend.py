@@ -82,7 +82,7 @@ def device_name() -> str:
 
 
 def _entry(batches: Any, index: Any) -> Any:
-    return keras.tree.map_structure(lambda leaf: leaf[index], batches)
+    return keras.tree.map_structure(lambda leaf: keras.ops.convert_to_tensor(leaf)[index], batches)
 
 
 def _tensorflow_steps(model: Any, step: Step, data: Any) -> Any:
@@ -92,7 +92,7 @@ def _tensorflow_steps(model: Any, step: Step, data: Any) -> Any:
 
     def body(index: Any) -> Any:
         step((_entry(batches, index),))
-        return index + 1
+        return (index + 1,)
 
     tf.while_loop(lambda index: index < n_steps[0], body, [tf.constant(0, n_steps.dtype)])
     return model.get_metrics_result()

@@ -51,6 +51,12 @@ def check_number(
         raise ValueError(message)
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raise TypeError when ``value`` is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False; got {value!r}. Choose one of these.")
+
+
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Raise ValueError when ``value`` is none of ``choices``."""
     if value not in choices:

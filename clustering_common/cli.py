@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -54,6 +55,8 @@ def _within(value: float, low: float | None, high: float | None, strict: bool) -
 def quiet_start() -> Iterator[None]:
     """Keep the engines' start-up chatter off standard error; Python's own errors still come."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # A grid makes a network for each run; TensorFlow takes that for needless compiling.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     saved = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from clustering_common import weights
 from clustering_common.callbacks import diverged, show_progress
-from clustering_common.checks import check_choice, check_finite, check_number
+from clustering_common.checks import check_choice, check_finite, check_flag, check_number
 from clustering_common.persistence import SavedClusterer
 from clustering_common.seeds import SeedStream
 from dec_da import phases
@@ -260,7 +260,7 @@ class DeepClusterer(
         if n_axes > 2:
             X = check_array(X, dtype=np.float32, allow_nd=True, ensure_all_finite=False)
             if reset:
-                self.n_features_in_ = int(np.prod(X.shape[1:]))
+                self.__dict__.pop("feature_names_in_", None)
         else:
             X = validate_data(self, X, dtype=np.float32, reset=reset, ensure_all_finite=False)
         check_finite("X", X)
@@ -291,6 +291,8 @@ class DeepClusterer(
         return self._input_shape(self._sample_shape)
 
     def _check_arguments(self) -> None:
+        check_flag("aug_pretrain", self.aug_pretrain)
+        check_flag("aug_cluster", self.aug_cluster)
         check_number("n_clusters", self.n_clusters, integer=True, low=1)
         check_number("alpha", self.alpha, low=0, strict=True, hint="The paper uses 1.")
         check_number("batch_size", self.batch_size, integer=True, low=1, hint="The paper uses 256.")

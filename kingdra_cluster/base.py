@@ -11,7 +11,7 @@ from sklearn.utils import ClassifierTags, Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from clustering_common.callbacks import Progress, show_progress
-from clustering_common.checks import check_choice, check_finite, check_number
+from clustering_common.checks import check_choice, check_finite, check_flag, check_number
 from clustering_common.persistence import SavedClusterer
 from clustering_common.seeds import SeedStream
 from kingdra_cluster.ladder import LadderNetwork
@@ -211,6 +211,7 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
         weights = ("mi_loss_w_init", "mi_mu_w_init", "noise_kl_w_init", "ladder_loss_w_init")
         for name in (*weights, "noise_std"):
             check_number(name, getattr(self, name), low=0)
+        check_flag("last_layer_bn", self.last_layer_bn)  # type: ignore[attr-defined]
         self._check_layers()
 
     def _check_layers(self) -> None:

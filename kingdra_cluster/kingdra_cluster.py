@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from clustering_common.checks import check_number
+from clustering_common.checks import check_flag, check_number
 from kingdra_cluster.agreement_graph import check_thresholds
 from kingdra_cluster.base import LadderClusterer
 from kingdra_cluster.outer_loop import LoopSettings
@@ -195,6 +195,8 @@ class KingdraCluster(LadderClusterer):
         super()._check_arguments()
         for name in ("n_en", "n_epochs_per_iter0", "n_epochs_per_iter"):
             check_number(name, getattr(self, name), integer=True, low=1)
+        check_flag("ens_common_mapping", self.ens_common_mapping)
+        check_flag("use_pseudo_labels", self.use_pseudo_labels)
         for name in ("low_th", "med_th", "high_th"):
             check_number(name, getattr(self, name))
         check_number("thresh", self.thresh, low=0, high=1)

@@ -1,9 +1,13 @@
 import os
+import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import numpy as np
 import pytest
+
+from clustering_common import backend
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +36,27 @@ def blobs():
     X = (centers[np.arange(45) % 3] + rng.normal(0, 0.02, (45, 6))).astype(np.float32)
     X.setflags(write=False)
     return X
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Run step by step: these 150 fits of a few steps cost more to compile than to run.
+
+    What is compiled is tested in test_training.py, test_dec_phases.py and test_main.py.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        with jax.disable_jit():
+            yield
+    elif keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        monkeypatch.setitem(backend._MANY_STEPS, "tensorflow", backend._plain_steps)
+        tf.config.run_functions_eagerly(True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Even though the `tf.config.*run_functions_eagerly")
+            yield
+        tf.config.run_functions_eagerly(False)
+    else:
+        yield

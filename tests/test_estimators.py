@@ -1,18 +1,16 @@
 import contextlib
 import pickle
 import random
-import warnings
 
 import keras
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from clustering_common import backend
 from clustering_common.callbacks import LabelsMonitor, TrainingDivergedError, scores
 from dec_da import ConvDEC, ConvIDEC, FcDCN, FcDEC, FcIDEC, base, phases
+from tests.sklearn_checks import OF_THE_CLASS, checks
 
 FAST = {
     "pretrain_epochs": 3,
@@ -37,30 +35,6 @@ CONV_SIZES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def uncompiled(monkeypatch):
-    """Run step by step: these 150 fits of a few steps cost more to compile than to run.
-
-    What is compiled is tested in test_training.py, test_dec_phases.py and test_main.py.
-    """
-    if keras.backend.backend() == "jax":
-        import jax
-
-        with jax.disable_jit():
-            yield
-    elif keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        monkeypatch.setitem(backend._MANY_STEPS, "tensorflow", backend._plain_steps)
-        tf.config.run_functions_eagerly(True)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Even though the `tf.config.*run_functions_eagerly")
-            yield
-        tf.config.run_functions_eagerly(False)
-    else:
-        yield
-
-
 def make(cls, **params):
     """Return a tiny estimator of 3 clusters."""
     sizes = {"layer_sizes": (32, 3)} if cls in DENSE else CONV_SIZES
@@ -68,7 +42,10 @@ def make(cls, **params):
 
 
 # That a cluster is empty after so few steps is no fault of the tests that are not about it.
-pytestmark = pytest.mark.filterwarnings("ignore:After fit, ")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:After fit, "),
+    pytest.mark.usefixtures("uncompiled"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -95,33 +72,6 @@ def data_of(cls, images):
 
 
 # --- scikit-learn's own checks ---
-
-# What training, constructor or saving of the class decide; the rest is the shared base's.
-OF_THE_CLASS = {
-    "check_clustering",
-    "check_dict_unchanged",
-    "check_do_not_raise_errors_in_init_or_set_param",
-    "check_estimators_pickle",
-    "check_fit_idempotent",
-    "check_get_params_invariance",
-    "check_methods_subset_invariance",
-    "check_no_attributes_set_in_init",
-    "check_parameters_default_constructible",
-    "check_set_params",
-    "check_transformer_general",
-}
-
-
-def checks(estimator, names=None):
-    with warnings.catch_warnings():
-        # Which checks can't be run on 3-d input.
-        warnings.simplefilter("ignore")
-        pairs = list(estimator_checks_generator(estimator))
-    for one, check in pairs:
-        name = check.func.__name__
-        if names is None or name in names:
-            yield pytest.param(one, check, id=f"{type(one).__name__}-{name}")
-
 
 # The shared base is checked once, on the default engine: JAX compiles each data shape anew.
 SHARED = None if keras.backend.backend() == "tensorflow" else OF_THE_CLASS

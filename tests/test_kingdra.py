@@ -10,13 +10,13 @@ import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from clustering_common.callbacks import LabelsMonitor, TrainingDivergedError
 from clustering_common.metrics import accuracy
 from kingdra_cluster import KingdraCluster, LadderIM, outer_loop
 from kingdra_cluster.kingdra_cluster import KingdraCluster as SameClass
 from kingdra_cluster.unsup_metrics import ACC, ARI, NMI
+from tests.sklearn_checks import OF_THE_CLASS, checks
 
 SMALL = {"fc_layer_sizes": (8, 3), "denoising_cost": (10, 1, 0.1), "batch_size": 16, "n_class": 3}
 ROUNDS = {"n_iter": 2, "n_epochs_per_iter": 2, "random_state": 0}
@@ -38,13 +38,20 @@ def fitted(blobs):
 FOUR = {"batch_size": 8, "lr": 0.01, "n_class": 4, "fc_layer_sizes": (8, 4)}
 
 
-@parametrize_with_checks(
-    [
-        KingdraCluster(**{**TINY, **FOUR, "n_epochs_per_iter0": 3}),
-        LadderIM(**{**SMALL, **ROUNDS, **FOUR}),
-    ]
-)
+CHECKED = (KingdraCluster(**{**TINY, **FOUR, "n_epochs_per_iter0": 3}),
+           LadderIM(**{**SMALL, **ROUNDS, **FOUR}))  # fmt: skip
+FAST_CHECKS = [one for e in CHECKED for one in checks(e, OF_THE_CLASS)]
+
+
+@pytest.mark.parametrize(("estimator", "check"), FAST_CHECKS)
+@pytest.mark.usefixtures("uncompiled")
 def test_sklearn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("estimator", "check"), [one for e in CHECKED for one in checks(e)])
+def test_all_sklearn_checks_compiled(estimator, check):
     check(estimator)
 
 
@@ -224,7 +231,7 @@ def test_collapse_is_told_and_training_goes_on(blobs, monkeypatch):
 
 
 def test_divergence_is_told(blobs):
-    with pytest.raises(TrainingDivergedError, match="^The loss became"):
+    with pytest.raises(TrainingDivergedError, match=r"^The loss became"):
         kingdra(lr=1e30).fit(blobs * 1e10)
 
 

@@ -1,0 +1,162 @@
+"""One training step of ten ladder members as one model against ten plain single members.
+
+The plain member is written as a textbook would: two-dimensional weights, one product for each pass,
+a compiled training step of its own. MNIST sizes (784-1200-1200-10), batch 64, with pseudo-labels.
+Both run in turns in one process, so that a busy machine slows both: the ratio is what counts.
+
+    python -m benchmarks.ladder_step [--rounds 5] [--steps 5]
+"""
+
+import argparse
+import itertools
+import json
+import time
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from clustering_common.backend import device_name
+from clustering_common.seeds import SeedStream
+from clustering_common.training import SteppedModel
+from kingdra_cluster import losses
+from kingdra_cluster.ladder import EPSILON, LadderNetwork
+from kingdra_cluster.members import LadderTrainer, LossSettings, PseudoLabelledSet
+
+SIZES, BATCH, N_MEMBERS, N_SAMPLES = [784, 1200, 1200, 10], 64, 10, 6400
+SETTINGS = LossSettings("im", 0.1, 4.0, 1.0, 1.0, (1000.0, 10.0, 0.1, 0.1), 0.3)
+
+
+def normalised(a: Any) -> Any:
+    """Return ``a`` with mean 0 and variance 1 over the batch."""
+    mean, variance = ops.moments(a, axes=[0], keepdims=True)
+    return (a - mean) / ops.sqrt(variance + EPSILON)
+
+
+class PlainLadder(SteppedModel):
+    """One member, each pass its own product."""
+
+    def __init__(self, X: np.ndarray, seed: int):
+        super().__init__()
+        self.data = self.add_resident(X, "data")
+        self.noise_seed = keras.random.SeedGenerator(seed)
+        seeds = SeedStream(seed)
+        self.kernels, self.decoders, self.betas, self.denoisers = [], [], [], []
+        for layer, (below, above) in enumerate(itertools.pairwise(SIZES)):
+            for kernels, shape in ((self.kernels, (below, above)), (self.decoders, (above, below))):
+                start = keras.initializers.GlorotNormal(seeds.seed("kernel", layer))
+                kernels.append(self.add_weight(shape=shape, initializer=start))
+            self.betas.append(self.add_weight(shape=(above,), initializer="zeros"))
+        for size in SIZES:
+            ones = [i in (1, 6) for i in range(10)]
+            self.denoisers.append(
+                [
+                    self.add_weight(shape=(size,), initializer="ones" if one else "zeros")
+                    for one in ones
+                ]
+            )
+
+    def encode(self, x: Any, noise_std: float) -> Any:
+        """Return z_0..z_L and the logits of one pass."""
+
+        def disturbed(a: Any) -> Any:
+            if not noise_std:
+                return a
+            return a + noise_std * keras.random.normal(ops.shape(a), seed=self.noise_seed)
+
+        z = [disturbed(x)]
+        h = z[0]
+        for layer, kernel in enumerate(self.kernels):
+            a = ops.matmul(h, kernel)
+            last = layer == len(self.kernels) - 1
+            z.append(disturbed(a if last else normalised(a)))
+            h = z[-1] + self.betas[layer]
+            h = h if last else ops.relu(h)
+        return z, h
+
+    def call(self, batch: dict[str, Any]) -> Any:
+        """Return the weighted loss."""
+        x = ops.take(self.data, batch["unlabelled"], axis=0)
+        z, clean = self.encode(x, 0.0)
+        noisy_z, noisy = self.encode(x, SETTINGS.noise_std)
+        _, taught = self.encode(ops.take(self.data, batch["labelled"], axis=0), SETTINGS.noise_std)
+        loss = SETTINGS.base_weight * (
+            losses.information_maximisation(clean, SETTINGS.mi_mu_w)
+            + losses.information_maximisation(noisy, SETTINGS.mi_mu_w)
+        )
+        loss += losses.noise_divergence(clean, noisy)
+        loss += losses.cross_entropy(taught, batch["classes"])
+        estimate = noisy
+        for layer in range(len(SIZES) - 1, -1, -1):
+            u = estimate if layer == len(SIZES) - 1 else ops.matmul(estimate, self.decoders[layer])
+            u = normalised(u)
+            a1, a2, a3, a4, a5, a6, a7, a8, a9, a10 = self.denoisers[layer]
+            m = a1 * ops.sigmoid(a2 * u + a3) + a4 * u + a5
+            v = a6 * ops.sigmoid(a7 * u + a8) + a9 * u + a10
+            estimate = (noisy_z[layer] - m) * v + m
+            loss += SETTINGS.denoising_cost[layer] * ops.mean(ops.square(estimate - z[layer]))
+        return loss
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return what ``call`` returned."""
+        return y_pred
+
+
+def main() -> None:
+    """Print the figures, or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--json", metavar="FILE")
+    args = parser.parse_args()
+    rng = np.random.default_rng(0)
+    X = rng.random((N_SAMPLES, SIZES[0]), np.float32)
+    taught = PseudoLabelledSet(
+        rng.integers(0, N_SAMPLES, N_SAMPLES), rng.integers(0, 10, (N_MEMBERS, N_SAMPLES))
+    )
+    network = LadderNetwork(N_MEMBERS, SIZES, last_layer_bn=False, seeds=SeedStream(0))
+    ensemble = LadderTrainer(network, X, SETTINGS, BATCH, SeedStream(0))
+    ensemble.prepare(keras.optimizers.Adam(0.002))
+    members = [PlainLadder(X, seed) for seed in range(N_MEMBERS)]
+    for member in members:
+        member.prepare(keras.optimizers.Adam(0.002))
+
+    def batches(start: int, stop: int) -> Any:
+        return ensemble._batches(start, stop, taught)
+
+    def of_member(index: int) -> Any:
+        def one(start: int, stop: int) -> Any:
+            return keras.tree.map_structure(lambda leaf: leaf[:, index], batches(start, stop))
+
+        return one
+
+    def together() -> float:
+        begin = time.perf_counter()
+        ensemble.fit_steps(batches, steps_per_epoch=args.steps, n_steps=args.steps)
+        ops.convert_to_numpy(network.betas[0])
+        return (time.perf_counter() - begin) / args.steps
+
+    def apart() -> float:
+        begin = time.perf_counter()
+        for index, member in enumerate(members):
+            member.fit_steps(of_member(index), steps_per_epoch=args.steps, n_steps=args.steps)
+            ops.convert_to_numpy(member.betas[0])
+        return (time.perf_counter() - begin) / args.steps
+
+    together(), apart()
+    pairs = np.array([[together(), apart()] for _ in range(args.rounds)])
+    ratios = pairs[:, 0] / pairs[:, 1]
+    one, ten = 1e3 * np.median(pairs, axis=0)
+    print(device_name())
+    print(
+        f"ten members: {one:.0f} ms as one model, {ten:.0f} ms one by one, ratio "
+        f"{np.median(ratios):.3f} ({ratios.min():.3f} to {ratios.max():.3f})"
+    )
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"device": device_name(), "seconds": pairs.tolist()}, file)
+
+
+if __name__ == "__main__":
+    main()
