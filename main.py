@@ -17,7 +17,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser; what is not given means the paper's own for method and data set."""
     parser = cli.OneLineParser(
         prog="main.py",
-        description="Cluster images with DEC-DA. Settings that are not given are the paper's own.",
+        description="Cluster images with DEC-DA. Settings that are not given are the paper's own "
+        "for method and data set; for digits, which it lacks, ours.",
     )
     add = parser.add_argument
     names = [name + suffix for name in METHODS for suffix in ("", "-DA")]
@@ -36,10 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--pretrain-lr", type=cli.number(float, 0, strict=True))
     add("--optimizer", choices=OPTIMIZERS, help="of the clustering phase")
     add("--lr", type=cli.number(float, 0, strict=True), help="learning rate of that phase")
-    add("--batch-size", type=cli.number(int, 1), help="default: 256")
+    add("--batch-size", type=cli.number(int, 1), help="default: 256, for digits 64")
     add("--maxiter", type=cli.number(int, 0), help="training steps of the clustering phase")
     add("-i", "--update-interval", type=cli.number(int, 1), help="steps between updates")
     add("--tol", type=cli.number(float, 0), help="stop when fewer labels change; default: 0.001")
+    add("--layer-sizes", nargs="+", type=cli.number(int, 1), metavar="UNITS",
+        help="of an Fc encoder; default: 500 500 2000 10, for digits 500 500 500 10")  # fmt: skip
     add("--alpha", type=cli.number(float, 0, strict=True), help="default: 1")
     add("--seed", type=cli.number(int, 0, high=2**32 - 1), default=0, help="default: 0")
     add("-t", "--testing", action="store_true", help="score --weights instead of training")
@@ -58,6 +61,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"-w/--weights must come with -t/--testing; got {args.weights!r} alone")
     if args.data and not args.n_clusters:
         parser.error("--data must come with --n-clusters K; got none")
+    if args.layer_sizes and not args.method.startswith("Fc"):
+        parser.error(f"--layer-sizes must come with an Fc method; got {args.method}")
     if args.labels and not args.data:
         parser.error(f"--labels must come with --data FILE; got {args.labels!r} alone")
     return args
@@ -86,6 +91,7 @@ def make_estimator(args: argparse.Namespace) -> Any:
         n_clusters=args.n_clusters,
         aug_pretrain=args.aug_pretrain or None,
         aug_cluster=args.aug_cluster or None,
+        layer_sizes=tuple(args.layer_sizes) if args.layer_sizes else None,
         alpha=args.alpha,
         pretrain_epochs=args.pretrain_epochs,
         pretrain_optimizer=args.pretrain_optimizer,
@@ -108,10 +114,11 @@ def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
     from dec_da import experiment, presets
 
     folder = files.writable_folder("--save-dir", args.save_dir)
-    record = experiment.train(estimator, task, folder, method=args.method, seed=args.seed)
+    method = presets.paper_name(estimator)
+    record = experiment.train(estimator, task, folder, method=method, seed=args.seed)
     seconds = record["seconds"]
     print(
-        f"{args.method} on {task.name}: {record['n_iter']} iterations, "
+        f"{method} on {task.name}: {record['n_iter']} iterations, "
         f"stopped by {record['termination_condition']}, {seconds['total']:.1f} s "
         f"(pretraining {seconds['pretrain']:.1f}, clustering {seconds['cluster']:.1f}). "
         f"Files in {folder}."
@@ -120,12 +127,12 @@ def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
         sizes = list(enumerate(record["cluster_sizes"].tolist()))
         print(cli.table(["cluster", "samples"], sizes))
         return
-    metrics, paper = record["metrics"], presets.paper_figures(args.method, task.name)
+    metrics, paper = record["metrics"], presets.paper_figures(method, task.name)
     names = ("acc", "nmi", "ari")
     rows = [
         ["k-means on pixels", *(metrics["kmeans_pixels"][name] for name in names)],
         ["k-means on embedding", *(metrics["kmeans_embedding"][name] for name in names)],
-        [args.method, *(metrics["final"][name] for name in names)],
+        [method, *(metrics["final"][name] for name in names)],
     ]
     if paper:
         rows.append(["paper (mean of 5)", *(paper.get(name) for name in names)])

@@ -32,7 +32,7 @@ def many_steps(model: Any, step: Step, *args: Any) -> Any:
     logs, under JAX (logs, state)
         The means of the model's metrics so far in the epoch.
     """
-    return _MANY_STEPS[keras.backend.backend()](model, step, *args)
+    return _of_engine(_MANY_STEPS)(model, step, *args)
 
 
 def compiled(function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
@@ -45,7 +45,7 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any]) -> Callable
     variables : sequence of keras.Variable
         All that the function reads, by their values at each call.
     """
-    return _COMPILED[keras.backend.backend()](function, list(variables))
+    return _of_engine(_COMPILED)(function, list(variables))
 
 
 def best_jit() -> bool | str:
@@ -79,6 +79,15 @@ def device_name() -> str:
         kind = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{engine} on {kind}" + (f" ({cores} cores)" if kind == "CPU" else "")
+
+
+def _of_engine(table: dict[str, Step]) -> Step:
+    engine = keras.backend.backend()
+    if engine not in table:
+        raise ValueError(
+            f"KERAS_BACKEND must be one of {', '.join(table)}; got {engine!r}. Set it anew."
+        )
+    return table[engine]
 
 
 def _entry(batches: Any, index: Any) -> Any:

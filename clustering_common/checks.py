@@ -46,7 +46,10 @@ def check_number(
     message = f"{name} must be {what}{bound}; got {value!r}. {hint or f'Choose another {name}.'}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
         raise TypeError(message)
-    number = float(value)  # type: ignore[arg-type]
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except OverflowError:  # an integer beyond all floats
+        number = math.inf
     if not math.isfinite(number) or number < low or number > high or (strict and number == low):
         raise ValueError(message)
 

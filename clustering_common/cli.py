@@ -36,13 +36,20 @@ def number(
     def parse(text: str) -> Any:
         try:
             value = kind(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             value = None
-        if value is None or not math.isfinite(value) or not _within(value, low, high, strict):
+        if value is None or not _is_finite(value) or not _within(value, low, high, strict):
             raise argparse.ArgumentTypeError(f"must be {words}; got {text!r}")
         return value
 
     return parse
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def _within(value: float, low: float | None, high: float | None, strict: bool) -> bool:

@@ -34,17 +34,14 @@ def environment() -> dict[str, Any]:
     }
 
 
-def data_hash(X: np.ndarray, labels: np.ndarray | None = None) -> str:
-    """Return the SHA-256 of shape, type and values of the data, and of the labels if there are."""
-    digest = hashlib.sha256()
-    for array in (X, labels):
-        if array is not None:
-            array = np.ascontiguousarray(array)
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            if array.dtype.kind in "biuf":
-                digest.update(array.data)
-            else:
-                digest.update("\0".join(map(str, array.tolist())).encode())
+def data_hash(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's shape, type and values."""
+    array = np.ascontiguousarray(array)
+    digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
+    if array.dtype.kind in "biuf":
+        digest.update(array.data)
+    else:
+        digest.update("\0".join(map(str, array.tolist())).encode())
     return digest.hexdigest()
 
 

@@ -21,7 +21,7 @@ class BatchSchedule:
 
     A pass over the data is floor(n_samples / batch_size) full batches of a fresh permutation; with
     fewer samples than a batch, one batch of all of them (SPEC 1.2). Nothing is stored between
-    calls but the latest permutation, so a run resumes at any step from the seed alone.
+    calls but the latest permutation, so the batches of any step follow from the seed alone.
 
     Parameters
     ----------

@@ -24,7 +24,8 @@ PARAMETERS = """Parameters
     optimizer, pretrain_optimizer : {{'sgd', 'adam', 'adamw', 'rmsprop'}}, default=None
         None is the paper's own for the method (see Notes). SGD has momentum 0.9.
     learning_rate, pretrain_learning_rate : float, default=None
-        None is the paper's own for the method.
+        None is the paper's own for the method; with another optimiser than the paper's, Keras's
+        default for it.
     pretrained_weights : path-like, default=None
         A classic Keras .h5 file of the autoencoder, used instead of pretraining.
     random_state : int, RandomState, Generator or None, default=None

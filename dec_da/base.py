@@ -30,6 +30,7 @@ from dec_da.models import ClusteringModel, ReconstructionModel, SoftAssignmentMo
 from dec_da.network import ClusteringNetwork
 
 RESOLVED = ("optimizer", "learning_rate", "pretrain_optimizer", "pretrain_learning_rate")
+USUAL_RATES = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # Keras's own
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 
 
@@ -200,7 +201,17 @@ class DeepClusterer(
     def resolved_params(self) -> dict[str, Any]:
         """Return all parameters, with the paper's own in the place of None."""
         params = self.get_params()
-        own = {name: getattr(self.settings, name) for name in RESOLVED if params.get(name) is None}
+        own: dict[str, Any] = {
+            name: getattr(self.settings, name) for name in RESOLVED if params.get(name) is None
+        }
+        for prefix in ("", "pretrain_"):
+            optimizer = params[f"{prefix}optimizer"]
+            if params[f"{prefix}learning_rate"] is None and optimizer not in (
+                None,
+                getattr(self.settings, f"{prefix}optimizer"),
+            ):
+                # The paper's rate belongs to its optimiser: 1.0 is for SGD alone.
+                own[f"{prefix}learning_rate"] = USUAL_RATES[optimizer]
         return {**params, **own}
 
     # Using what was learned.

@@ -1,5 +1,6 @@
 """One DEC-DA experiment: train, score, and leave files that tell and repeat it."""
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from clustering_common.callbacks import LabelsMonitor, scores
 from clustering_common.weights import write_weights
 from dec_da.base import DeepClusterer
 
+logger = logging.getLogger("clustering_common.dec_da")
 LOG_COLUMNS = ("iter", "acc", "nmi", "ari", "loss")
 PRETRAIN_COLUMNS = ("epoch", "loss")
 AUTOENCODER_FILE = "ae_weights.h5"
 MODEL_FILE = "model_final.h5"
+STALE = (MODEL_FILE, "labels.npy", "results.json", "log.csv")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,9 @@ class AutoencoderWriter(keras.callbacks.Callback):
         self.rows.append({"epoch": epoch + 1, **(logs or {})})
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Write both files."""
+        """Write both files; a later phase's files of an earlier run go."""
+        for name in STALE:
+            (self.folder / name).unlink(missing_ok=True)
         layers = [*self.model.encoder.layers, *self.model.decoder.layers]
         write_weights(self.folder / AUTOENCODER_FILE, [layer for layer in layers if layer.weights])
         files.write_csv(self.folder / "pretrain_log.csv", PRETRAIN_COLUMNS, self.rows)
@@ -105,7 +110,11 @@ def train(
         pretrain_callbacks=[AutoencoderWriter(folder)],
     )
     seconds = {**estimator.seconds_, "total": time.monotonic() - begin}
+    # What took long is safe before anything is scored.
+    estimator.save(folder / MODEL_FILE)
+    files.write_array(folder / "labels.npy", estimator.labels_)
     if task.labels is not None and pixel_scores is None:
+        logger.info("k-means on pixels, for comparison")
         pixel_scores = results.kmeans_baseline(task.X, estimator.n_clusters, task.labels, seed)
     record = {
         "method": method,
@@ -114,7 +123,8 @@ def train(
         "seed": seed,
         "data": {
             "shape": task.X.shape,
-            "sha256": results.data_hash(task.X, task.labels),
+            "sha256": results.data_hash(task.X),
+            "labels_sha256": None if task.labels is None else results.data_hash(task.labels),
         },
         "seconds": seconds,
         "n_iter": estimator.n_iter_,
@@ -123,8 +133,6 @@ def train(
         "metrics": _metrics(estimator, task, pixel_scores),
         **results.environment(),
     }
-    estimator.save(folder / MODEL_FILE)
-    files.write_array(folder / "labels.npy", estimator.labels_)
     files.write_json(folder / "results.json", record)
     return record
 

@@ -1,6 +1,8 @@
 """The paper's table as a grid of runs: methods x data sets x trials."""
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clustering_common import cli, files, results
+from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.datasets import Dataset, load_dataset
 from dec_da import experiment, presets
 
@@ -83,16 +86,27 @@ def _run_cell(
     logger.info("%s on %s, trial %d, to %s", method, dataset.name, trial, place)
     estimator = presets.make_estimator(method, dataset.name, random_state=seed + trial, **params)
     task = experiment.Task(dataset.name, dataset.images, dataset.labels)
-    record = experiment.train(
-        estimator, task, place, seed=seed + trial, pixel_scores=pixel_scores, method=method
-    )
+    begin = time.monotonic()
+    try:
+        record = experiment.train(
+            estimator, task, place, seed=seed + trial, pixel_scores=pixel_scores, method=method
+        )
+    except TrainingDivergedError as error:
+        # One bad trial must not cost the others; its row has no scores.
+        logger.warning("%s on %s, trial %d: %s", method, dataset.name, trial, error)
+        none = dict.fromkeys(MEASURES, math.nan)
+        seconds = time.monotonic() - begin
+        return {"dataset": dataset.name, "method": method, "trials": trial, **none, "time": seconds}
     final, seconds = record["metrics"]["final"], record["seconds"]["total"]
     logger.info("%s on %s, trial %d: %s", method, dataset.name, trial, cli.score_line(final))
     return {"dataset": dataset.name, "method": method, "trials": trial, **final, "time": seconds}
 
 
 def _with_means(cells: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the rows of the cells, each followed by its mean and standard deviation."""
+    """Return the rows of the cells, each followed by its mean and standard deviation.
+
+    A cell with a diverged trial has no mean: leaving that trial out would flatter it.
+    """
     rows: list[dict[str, Any]] = []
     for cell in cells:
         rows += cell

@@ -127,6 +127,11 @@ class TargetUpdates(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Take the first targets, from the embedding's k-means."""
         self.model.update()
+        if not self.model.is_finite:
+            raise ValueError(
+                f"alpha must be a number > 0 in single precision; got "
+                f"{self.model.clustering.alpha!r}. The paper uses 1."
+            )
         if logs is not None:
             logs["iter"] = 0
 

@@ -67,6 +67,25 @@ def make_estimator(method: str, dataset: str | None, **params: Any) -> DeepClust
     return CLASSES[base](**settings)
 
 
+def paper_name(estimator: DeepClusterer) -> str:
+    """Return the name of an estimator's row in the paper's tables, by which phase is augmented.
+
+    Examples
+    --------
+    >>> paper_name(FcDEC(aug_pretrain=True)), paper_name(FcDEC(aug_pretrain=True, aug_cluster=True))
+    ('FcDEC aug-pretrain', 'FcDEC-DA')
+    """
+    suffix = {
+        (False, False): "",
+        (True, False): " aug-pretrain",
+        (False, True): " aug-cluster",
+        (True, True): AUGMENTED,
+    }
+    return (
+        type(estimator).__name__ + suffix[bool(estimator.aug_pretrain), bool(estimator.aug_cluster)]
+    )
+
+
 def paper_figures(method: str, dataset: str) -> dict[str, float]:
     """Return the published ``acc`` and ``nmi`` (mean of five trials), {} where there are none."""
     text = resources.files("dec_da").joinpath("paper.json").read_text()

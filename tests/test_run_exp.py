@@ -1,0 +1,190 @@
+"""run_exp.py: the DEC-DA grid and Kingdra's configs."""
+
+import csv
+import json
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import run_exp
+from clustering_common import cli
+from clustering_common.callbacks import TrainingDivergedError
+from dec_da import experiment, grid, presets
+from kingdra_cluster import configs
+
+ROOT = Path(__file__).resolve().parent.parent
+PAPER = ("mnist", "stl10", "cifar10", "reuters", "20news")
+CLOSING = re.compile(r"acc=\d\.\d{4}, nmi=\d\.\d{4}, ari=-?\d\.\d{4}")
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run run_exp.py in an empty folder; return exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*argv):
+        try:
+            code = cli.run(run_exp.command, [str(arg) for arg in argv])
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    original = presets.make_estimator
+
+    def make_estimator(method, dataset, **params):
+        estimator = original(method, dataset, **params)
+        return estimator.set_params(layer_sizes=(8, 5), update_interval=2)
+
+    monkeypatch.setattr(presets, "make_estimator", make_estimator)
+
+
+GRID = ["--methods", "FcDEC", "FcIDEC-DA", "--datasets", "digits", "--trials", 2, "-v", 0]
+
+
+def test_grid(run, tiny, tmp_path):
+    code, out, _ = run(*GRID, "--pretrain-epochs", 1, "--maxiter", 2)
+    assert code == 0
+    assert "paper acc" in out and "FcIDEC-DA" in out
+    with open("results/dec_da/results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {"trials", "acc", "nmi", "ari", "time"} <= set(rows[0])
+    assert [row["trials"] for row in rows] == ["0", "1", "mean", "std"] * 2
+    first, second, mean, std = (float(row["acc"]) for row in rows[:4])
+    assert mean == pytest.approx((first + second) / 2)
+    assert std == pytest.approx(abs(first - second) / 2)
+    cell = tmp_path / "results/dec_da/digits/FcDEC/trial1"
+    record = json.loads((cell / "results.json").read_text())
+    assert record["seed"] == 1 and record["settings"]["random_state"] == 1
+    assert record["metrics"]["final"]["acc"] == pytest.approx(second)
+
+
+def test_a_diverged_trial_does_not_end_the_grid(run, tiny, monkeypatch):
+    original = experiment.train
+
+    def train(estimator, *args, **kwargs):
+        if kwargs["method"] == "FcDEC":
+            raise TrainingDivergedError("The loss became nan.")
+        return original(estimator, *args, **kwargs)
+
+    monkeypatch.setattr(grid.experiment, "train", train)
+    code, out, _ = run(*GRID, "--pretrain-epochs", 1, "--maxiter", 2)
+    assert code == 0 and "nan" in out
+    with open("results/dec_da/results.csv", newline="") as file:
+        means = {
+            row["method"]: row["acc"] for row in csv.DictReader(file) if row["trials"] == "mean"
+        }
+    assert means["FcDEC"] == "nan" and float(means["FcIDEC-DA"]) > 0
+
+
+def test_grid_arguments_and_a_config_exclude_each_other(run):
+    code, out, err = run("a.json", "--trials", 2)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--trials must come without CONFIG" in err
+
+
+# --- Kingdra's configs ---
+
+
+def small_config(folder, **changes):
+    rng = np.random.default_rng(0)
+    np.save(folder / "X.npy", rng.uniform(size=(60, 6)).astype(np.float32))
+    np.save(folder / "Y.npy", np.arange(60) % 3)
+    content = {
+        "training_path": "X.npy", "ground_truth_path": "Y.npy", "n_class": 3, "n_en": 2,
+        "high_th": 1, "n_iter": 2, "n_epochs_per_iter0": 1, "fc_layer_sizes": [4, 3],
+        "denoising_cost": [10, 1, 0.1], "batch_size": 20, "low_th": 0, "thresh": 0, **changes,
+    }  # fmt: skip
+    path = folder / "small.json"
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:All samples are in one cluster")
+def test_a_config_runs_and_leaves_its_files(run, tmp_path):
+    code, out, _ = run(small_config(tmp_path), "--seed", 3)
+    assert code == 0
+    lines = out.splitlines()
+    assert sum(line.startswith("iteration ") and "acc" in line for line in lines) == 2
+    assert CLOSING.fullmatch(lines[-1])
+    assert any(line.startswith("k-means") for line in lines)
+    folder = tmp_path / "results/small"
+    record = json.loads((folder / "results.json").read_text())
+    assert (record["seed"], record["settings"]["n_en"]) == (3, 2)
+    assert {"versions", "device", "seconds", "metrics", "data"} <= set(record)
+    assert np.load(folder / "labels.npy").shape == (60,)
+    assert len(json.loads((folder / "history.json").read_text())) == 2
+    assert configs.KingdraCluster.load(folder / "model.h5").n_class == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"n_ens": 3}, "unknown key 'n_ens' for KingdraCluster; the known ones are"),
+        ({"model": "Ladder"}, "model must be one of KingdraCluster, LadderIM; got 'Ladder'"),
+        ({"dataset": "digits"}, "training_path must name a .npy file, or dataset"),
+        ({"training_path": "none.npy"}, "training_path must be an existing file"),
+        ({"n_class": 4}, "n_class must be the last of fc_layer_sizes"),
+        ({"high_th": 9}, "high_th must be in the range 0 to 1 for n_en=2"),
+    ],
+)
+def test_a_wrong_config_is_one_line(run, tmp_path, changes, text):
+    code, out, err = run(small_config(tmp_path, **changes))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert text in err
+    assert not (tmp_path / "results").exists()
+
+
+def test_labels_of_another_length(run, tmp_path):
+    path = small_config(tmp_path)
+    np.save(tmp_path / "Y.npy", np.arange(59) % 3)
+    code, _, err = run(path)
+    assert code == 2 and "60 labels" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.json")), ids=lambda p: p.stem)
+def test_every_config_is_read_and_its_arguments_are_good(path):
+    config = configs.read_config(path)
+    estimator = config.make_estimator(random_state=0)
+    estimator.check()
+    if config.paper_row:
+        assert 0 < config.paper_figure()["acc"] < 1
+
+
+def test_the_papers_settings():
+    wanted = {  # SPEC 2.6
+        "mnist": (10, 50, 5, 5, 0.3, 0.1, None, 1, 0.002, 0.9, 1, 9, False, True),
+        "stl10": (10, 30, 6, 6, 1, 0.2, 0, 1, 0.002, 0, 1, 9, True, True),
+        "cifar10": (10, 30, 1, 1, 0.3, 1, 0.5, 0, 0.02, 0, 1, 9, True, False),
+        "reuters": (4, 10, 5, 6, 3, 0.2, None, 1, 0.002, 0, 2, 8, False, True),
+        "20news": (20, 10, 5, 5, 0.3, 0.2, None, 1, 0.002, 0, 1, 9, False, True),
+    }
+    keys = (
+        "n_class n_iter n_epochs_per_iter0 n_epochs_per_iter noise_std mi_loss_w_init "
+        "mi_loss_w_it2 noise_kl_w_init lr thresh low_th high_th last_layer_bn ens_common_mapping"
+    ).split()
+    for name, values in wanted.items():
+        config = configs.read_config(ROOT / f"configs/kingdra_ladder_im_{name}.json")
+        params = config.make_estimator().get_params()
+        assert tuple(params[key] for key in keys) == values, name
+        assert list(params["fc_layer_sizes"]) == [1200, 1200, values[0]]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:All samples are in one cluster")
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_networks_run(name):
+    width = {"mnist": 784, "stl10": 2048, "cifar10": 2048, "reuters": 2000, "20news": 2000}[name]
+    X = np.random.default_rng(0).uniform(size=(300, width)).astype(np.float32)
+    config = configs.read_config(ROOT / f"configs/kingdra_ladder_im_{name}.json")
+    model = config.make_estimator(random_state=0, n_iter=2).fit(X)
+    assert model.n_iter_ == 2 and model.labels_.shape == (300,)
