@@ -91,6 +91,7 @@ class SteppedModel(keras.Model):
         self.built = True
         self.compile(optimizer=optimizer, loss=None, jit_compile=backend.best_jit())
         optimizer.build(self.trainable_variables)
+        backend.fuse_updates(optimizer)
 
     def train_step(self, *args: Any) -> Any:
         """Train on every mini-batch of one block (see `clustering_common.backend.many_steps`)."""
@@ -136,7 +137,7 @@ class SteppedModel(keras.Model):
                     yield (_padded(batches, start, min(start + block_steps, end), block_steps),)
 
         self.fit(
-            _endless(blocks()),
+            backend.feed(_endless(blocks())),
             epochs=n_epochs,
             initial_epoch=first_epoch,
             steps_per_epoch=blocks_per_epoch,

@@ -242,3 +242,26 @@ def test_compiled_reads_the_weights_of_the_moment():
     assert backend.to_numpy(double(x)).tolist() == [2, 6]
     variable.assign([10.0, 0.0])
     assert backend.to_numpy(double(x)).tolist() == [20, 0]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others fuse on their own")
+def test_fused_updates_equal_keras_updates(problem, monkeypatch):
+    trained = []
+    for threshold in (1, 10**9):
+        monkeypatch.setattr(backend, "FUSE_FROM_WEIGHTS", threshold)
+        model = LeastSquares(*problem)
+        model.prepare(keras.optimizers.Adam(RATE))
+        assert ("apply" in vars(model.optimizer)) == (threshold == 1)
+        model.fit_steps(BatchSchedule(10, 3, 5).batches, steps_per_epoch=3, n_steps=12)
+        trained.append(ops.convert_to_numpy(model.w))
+        assert int(model.optimizer.iterations) == 12
+    # XLA may round a fused multiply-add once where two operations round twice.
+    np.testing.assert_allclose(trained[0], trained[1], rtol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data feeds it alone")
+def test_the_tuner_of_tf_data_is_off():
+    blocks = (np.full((2,), i, np.int32) for i in range(3))
+    dataset = backend.feed(blocks)
+    assert not dataset.options().autotune.enabled
+    assert [int(block[0]) for block in dataset] == [0, 1, 2]
