@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -76,3 +77,14 @@ def check_finite(name: str, values: np.ndarray) -> None:
             f"{len(values)} rows, the first is row {np.argmin(finite)}. "
             "Drop these rows or impute their values (sklearn.impute.SimpleImputer)."
         )
+
+
+def check_sizes(name: str, sizes: Any) -> None:
+    """Raise unless ``sizes`` is a list or tuple of integers >= 1."""
+    if not isinstance(sizes, list | tuple) or not sizes:
+        raise TypeError(
+            f"{name} must be a list or tuple of integers >= 1; got {sizes!r}. "
+            "Give the units of each layer."
+        )
+    for size in sizes:
+        check_number(f"each of {name}", size, integer=True, low=1)

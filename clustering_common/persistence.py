@@ -1,6 +1,8 @@
 """Saving, loading and pickling of the estimators, without pickle in any file of ours."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,18 @@ from clustering_common import backend, weights
 from clustering_common.seeds import SeedStream
 
 FORMAT = 1
+
+
+@contextlib.contextmanager
+def unchanged_on_failure(estimator: Any) -> Iterator[None]:
+    """Give the estimator back as it was when its learning fails or is interrupted."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 class SavedClusterer:

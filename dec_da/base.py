@@ -15,19 +15,19 @@ from sklearn.base import (
     clone,
 )
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from clustering_common import weights
 from clustering_common.callbacks import diverged, show_progress
-from clustering_common.checks import check_choice, check_finite, check_flag, check_number
-from clustering_common.persistence import SavedClusterer
+from clustering_common.checks import check_choice, check_flag, check_number
+from clustering_common.persistence import SavedClusterer, unchanged_on_failure
 from clustering_common.seeds import SeedStream
 from dec_da import phases
 from dec_da.assignment import ClusteringLayer
-from dec_da.augmentation import image_shape
 from dec_da.autoencoders import Autoencoder
 from dec_da.models import ClusteringModel, ReconstructionModel, SoftAssignmentModel
 from dec_da.network import ClusteringNetwork
+from dec_da.samples import SampleLayout
 
 RESOLVED = ("optimizer", "learning_rate", "pretrain_optimizer", "pretrain_learning_rate")
 USUAL_RATES = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # Keras's own
@@ -47,6 +47,7 @@ class MethodSettings:
 
 
 class DeepClusterer(
+    SampleLayout,
     SavedClusterer,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -58,10 +59,6 @@ class DeepClusterer(
     settings: MethodSettings
 
     # What a subclass says of its network.
-
-    def _input_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the network's input shape for samples of ``sample_shape``, or raise."""
-        raise NotImplementedError
 
     def _make_autoencoder(self, input_shape: tuple[int, ...], seeds: SeedStream) -> Autoencoder:
         raise NotImplementedError
@@ -108,15 +105,22 @@ class DeepClusterer(
         TrainingDivergedError
             If a loss becomes NaN or infinite.
         """
-        self._check_arguments()
-        X = self._validated(X, reset=True)
-        if self.n_clusters > len(X):
-            raise ValueError(
-                f"n_clusters must be at most n_samples={len(X)}; got {self.n_clusters!r}. "
-                "Choose fewer clusters or give more samples."
-            )
-        show_progress(self.verbose)
-        seeds = SeedStream(self.random_state)
+        with unchanged_on_failure(self):
+            self._check_arguments()
+            X = self._validated(X, reset=True)
+            if self.n_clusters > len(X):
+                raise ValueError(
+                    f"n_clusters must be at most n_samples={len(X)}; got {self.n_clusters!r}. "
+                    "Choose fewer clusters or give more samples."
+                )
+            show_progress(self.verbose)
+            self._learn(X, SeedStream(self.random_state), pretrain_callbacks, callbacks)
+        return self
+
+    def _learn(
+        self, X: np.ndarray, seeds: SeedStream, pretrain_callbacks: Any, callbacks: Any
+    ) -> None:
+        """Run the phases on checked data and keep what they learned."""
         network = self._make_network(X.shape[1:], seeds)
         times = [time.monotonic()]
         pretraining = self._pretrain(network, X, seeds, pretrain_callbacks)
@@ -138,7 +142,6 @@ class DeepClusterer(
         self._set_network(network)
         self.labels_ = self._labels(X)
         phases.warn_of_empty_clusters(self.labels_, self.n_clusters)
-        return self
 
     def _pretrain(self, network: Any, X: Any, seeds: SeedStream, callbacks: Any) -> list[Any]:
         if self.pretrained_weights is not None:
@@ -260,47 +263,6 @@ class DeepClusterer(
     def _n_features_out(self) -> int:
         return self._embedding_dim
 
-    def _fitted_input(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return self._validated(X, reset=False)
-
-    def _validated(self, X: Any, reset: bool) -> np.ndarray:
-        """Return ``X`` as finite float32 in the network's layout; ``reset`` learns the shape."""
-        # Only of lists: NumPy must not be asked about other array-likes.
-        n_axes = np.ndim(X) if isinstance(X, list | tuple) else getattr(X, "ndim", 2)
-        if n_axes > 2:
-            X = check_array(X, dtype=np.float32, allow_nd=True, ensure_all_finite=False)
-            if reset:
-                self.__dict__.pop("feature_names_in_", None)
-        else:
-            X = validate_data(self, X, dtype=np.float32, reset=reset, ensure_all_finite=False)
-        check_finite("X", X)
-        if reset:
-            return X.reshape(len(X), *self._set_sample_shape(X.shape[1:]))
-        same = X.shape[1:] == self._sample_shape or (
-            X[0].size == self.n_features_in_ and image_shape(X.shape[1:]) == self._image_shape
-        )
-        if not same:
-            raise ValueError(
-                f"X must be samples of shape {self._sample_shape}; got {X.shape[1:]}. "
-                "Bring X into the shape that fit saw."
-            )
-        return X.reshape(len(X), *self._input_shape(self._sample_shape))
-
-    def _set_sample_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Keep the shape of a sample and return the network's input shape."""
-        self._sample_shape = tuple(map(int, sample_shape))
-        self.n_features_in_ = int(np.prod(sample_shape))
-        self._image_shape = image_shape(self._sample_shape)
-        if self._image_shape is None and (self.aug_pretrain or self.aug_cluster):
-            asked = "aug_pretrain" if self.aug_pretrain else "aug_cluster"
-            raise ValueError(
-                f"{asked} must be False for samples of shape {self._sample_shape}; got True. "
-                "Only images can be augmented: a vector is one when its length is a square (grey) "
-                "or three times a square (RGB)."
-            )
-        return self._input_shape(self._sample_shape)
-
     def _check_arguments(self) -> None:
         check_flag("aug_pretrain", self.aug_pretrain)
         check_flag("aug_cluster", self.aug_cluster)
@@ -322,14 +284,3 @@ class DeepClusterer(
             if rate is not None:
                 check_number(f"{prefix}learning_rate", rate, low=0, strict=True)
         self._check_layers()
-
-
-def check_sizes(name: str, sizes: Any) -> None:
-    """Raise unless ``sizes`` is a list or tuple of integers >= 1."""
-    if not isinstance(sizes, list | tuple) or not sizes:
-        raise TypeError(
-            f"{name} must be a list or tuple of integers >= 1; got {sizes!r}. "
-            "Give the units of each layer."
-        )
-    for size in sizes:
-        check_number(f"each of {name}", size, integer=True, low=1)

@@ -5,11 +5,11 @@ from typing import Any
 
 from sklearn.utils import Tags
 
-from clustering_common.checks import check_number
+from clustering_common.checks import check_number, check_sizes
 from clustering_common.seeds import SeedStream
 from dec_da._docs import CONV_LAYERS, documented
 from dec_da.autoencoders import Autoencoder, check_conv_shape, conv_autoencoder
-from dec_da.base import DeepClusterer, MethodSettings, check_sizes
+from dec_da.base import DeepClusterer, MethodSettings
 
 PRETRAIN_OPTIMIZER, PRETRAIN_RATE = "adam", 0.001
 

@@ -12,11 +12,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from clustering_common.callbacks import Progress, show_progress
 from clustering_common.checks import check_choice, check_finite, check_flag, check_number
-from clustering_common.persistence import SavedClusterer
+from clustering_common.persistence import SavedClusterer, unchanged_on_failure
 from clustering_common.seeds import SeedStream
+from kingdra_cluster.ensemble import mean_proba
 from kingdra_cluster.ladder import LadderNetwork
 from kingdra_cluster.members import LadderTrainer, LossSettings, PopulationInference
-from kingdra_cluster.outer_loop import LoopSettings, mean_proba, run_loop
+from kingdra_cluster.outer_loop import LoopSettings, OuterLoop
 
 BASE_LOSSES = ("im", "dot")
 
@@ -91,27 +92,27 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
         TrainingDivergedError
             If a loss becomes NaN or infinite.
         """
-        self._check_arguments()
-        X = self._validated(X, reset=True)
-        if self.n_class > X.shape[0]:
-            raise ValueError(
-                f"n_class must be at most n_samples={X.shape[0]}; got {self.n_class!r}. "
-                "Choose fewer classes or give more samples."
-            )
-        show_progress(self.verbose)
+        with unchanged_on_failure(self):
+            self._check_arguments()
+            X = self._validated(X, reset=True)
+            if self.n_class > X.shape[0]:
+                raise ValueError(
+                    f"n_class must be at most n_samples={X.shape[0]}; got {self.n_class!r}. "
+                    "Choose fewer classes or give more samples."
+                )
+            show_progress(self.verbose)
+            self._learn(X, SeedStream(self.random_state), callbacks)
+        return self
+
+    def _learn(self, X: Any, seeds: SeedStream, callbacks: Any) -> None:
+        """Run the outer loop on checked data and keep what it learned."""
         begin = time.monotonic()
-        seeds = SeedStream(self.random_state)
         network = self._make_network((X.shape[1],), seeds)
         trainer = LadderTrainer(network.ladder, X, self._loss_settings(), self.batch_size, seeds)
         trainer.prepare(keras.optimizers.Adam(float(self.lr)))  # type: ignore[attr-defined]
-        state = run_loop(
-            trainer,
-            network.inference,
-            X,
-            self._loop_settings(),
-            seeds,
-            [*callbacks, Progress(type(self).__name__, "iteration")],
-        )
+        progress = Progress(type(self).__name__, "iteration")
+        loop = OuterLoop(trainer, network.inference, X, self._loop_settings(), seeds)
+        state = loop.run([*callbacks, progress])
         self.history_ = state.history
         self.n_iter_ = len(state.history)
         self.termination_condition_ = state.termination_condition
@@ -122,7 +123,6 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
         self._set_network(network)
         self.labels_ = self._proba(state.member_proba).argmax(axis=1)
         self.seconds_ = {"total": time.monotonic() - begin}
-        return self
 
     def check(self) -> None:
         """Raise, as `fit` would, unless all arguments are usable."""

@@ -462,3 +462,12 @@ def test_settings_of_the_paper(cls, expected):
     layers = params.get("layer_sizes", params.get("filters"))
     assert layers == ((500, 500, 2000, 10) if cls in DENSE else (32, 64, 128))
     assert cls(optimizer="adam").resolved_params()["optimizer"] == "adam"
+
+
+def test_a_failed_refit_leaves_the_estimator_as_it_was(X):
+    model = make(FcDEC).fit(X)
+    before = model.predict_proba(X)
+    with pytest.raises(ValueError, match="n_clusters must be at most"):
+        model.fit(X[:2, :16])
+    assert model.n_features_in_ == X.shape[1]
+    np.testing.assert_array_equal(model.predict_proba(X), before)

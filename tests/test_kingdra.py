@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,7 +14,8 @@ from sklearn.exceptions import NotFittedError
 
 from clustering_common.callbacks import LabelsMonitor, TrainingDivergedError
 from clustering_common.metrics import accuracy
-from kingdra_cluster import KingdraCluster, LadderIM, outer_loop
+from clustering_common.seeds import SeedStream
+from kingdra_cluster import KingdraCluster, LadderIM, ensemble, outer_loop
 from kingdra_cluster.kingdra_cluster import KingdraCluster as SameClass
 from kingdra_cluster.unsup_metrics import ACC, ARI, NMI
 from tests.sklearn_checks import OF_THE_CLASS, checks
@@ -128,10 +130,10 @@ def test_align_members_by_hand():
     # member 0 calls the last member's 0, 1, 2 by the names 2, 0, 1
     last = np.eye(3)[[0, 0, 1, 2]]
     first = np.eye(3)[[2, 2, 0, 1]]
-    mapping = outer_loop.align_members(np.stack([first, last]))
+    mapping = ensemble.align_members(np.stack([first, last]))
     assert_array_equal(mapping, [[1, 2, 0], [0, 1, 2]])
-    assert_allclose(outer_loop.mean_proba(np.stack([first, last]), mapping), last)
-    assert outer_loop.member_agreement(np.stack([first, last]), mapping) == 1.0
+    assert_allclose(ensemble.mean_proba(np.stack([first, last]), mapping), last)
+    assert ensemble.member_agreement(np.stack([first, last]), mapping) == 1.0
 
 
 def test_each_member_is_taught_its_own_names_or_the_last_ones():
@@ -155,25 +157,21 @@ def loop():
         n_class=2, n_iter=3, n_epochs_per_iter0=1, n_epochs_per_iter=1, low_th=0, high_th=1,
         thresh=0.5, ens_common_mapping=True, mi_loss_w_it2=None, use_pseudo_labels=True,
     )  # fmt: skip
-    return settings, outer_loop.LoopState(mapping=np.tile(np.arange(2), (2, 1)))
+    trainer = SimpleNamespace(network=SimpleNamespace(n_members=2))
+    return outer_loop.OuterLoop(trainer, None, None, settings, SeedStream(0))
 
 
 def test_an_empty_bucket_leaves_training_unsupervised_or_reuses_the_best(loop):
-    from clustering_common.seeds import SeedStream
-
-    settings, state = loop
+    state = loop.state
     one_cluster = proba_of([[0, 0, 0, 0], [0, 0, 0, 0]])
     two = proba_of([[0, 0, 0, 1], [0, 0, 0, 1]])
     balanced = proba_of([[0, 0, 1, 1], [0, 0, 1, 1]])
-    state.member_proba = one_cluster
-    row = outer_loop._teach(state, settings, SeedStream(0), 0)
+    row = loop._teach(one_cluster, 0)
     assert state.taught is None and not row["reused_buckets"]
     for proba in (balanced, two):
-        state.member_proba = proba
-        outer_loop._teach(state, settings, SeedStream(0), 1)
+        loop._teach(proba, 1)
     assert [len(b) for b in state.buckets] == [3, 1]
-    state.member_proba = one_cluster
-    row = outer_loop._teach(state, settings, SeedStream(0), 3)
+    row = loop._teach(one_cluster, 3)
     # the best earlier set is that with the largest smallest bucket, not the latest
     assert row["reused_buckets"] and sorted(len(b) for b in state.buckets) == [2, 2]
 
