@@ -83,6 +83,12 @@ def fuse_updates(optimizer: keras.optimizers.Optimizer) -> None:
         _tensorflow_fuse_updates(optimizer)
 
 
+def sync(model: Any) -> None:
+    """Bring the model's variables up to date inside a callback: JAX keeps them in the loop."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
+
+
 def device_name() -> str:
     """Return the device that computes, in words, such as ``'tensorflow on CPU (2 cores)'``."""
     import os

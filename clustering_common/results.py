@@ -34,8 +34,11 @@ def environment() -> dict[str, Any]:
     }
 
 
-def data_hash(array: np.ndarray) -> str:
-    """Return the SHA-256 of an array's shape, type and values."""
+def data_hash(array: Any) -> str:
+    """Return the SHA-256 of an array's or a CSR matrix's shape, type and values."""
+    if hasattr(array, "indptr"):
+        parts = "".join(map(data_hash, (array.data, array.indices, array.indptr)))
+        return hashlib.sha256(f"{array.shape}{parts}".encode()).hexdigest()
     array = np.ascontiguousarray(array)
     digest = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
     if array.dtype.kind in "biuf":

@@ -69,17 +69,31 @@ class SteppedModel(keras.Model):
     ----------
     resident : list of keras.Variable
         Arrays kept on the device that no training step changes.
+    fixed : list of keras.Variable
+        Those of them that nothing changes: the data.
     """
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.resident: list[Any] = []
+        self.fixed: list[Any] = []
+        self._plan = (1, 1, 0)
 
-    def add_resident(self, array: np.ndarray, name: str) -> Any:
+    def add_resident(self, array: np.ndarray, name: str, fixed: bool = True) -> Any:
         """Put ``array`` on the device and return the variable that holds it."""
         variable = keras.Variable(array, trainable=False, dtype=str(array.dtype), name=name)
         self.resident.append(variable)
+        if fixed:
+            self.fixed.append(variable)
         return variable
+
+    def steps_after(self, epoch: int, blocks: int | None = None) -> int:
+        """Return the training steps done after ``blocks`` of an epoch, None meaning all of it."""
+        steps_per_epoch, block_steps, n_steps = self._plan
+        end = min((epoch + 1) * steps_per_epoch, n_steps)
+        if blocks is None:
+            return end
+        return min(epoch * steps_per_epoch + blocks * block_steps, end)
 
     @property
     def block_steps(self) -> int:
@@ -103,7 +117,7 @@ class SteppedModel(keras.Model):
         *,
         steps_per_epoch: int,
         n_steps: int,
-        first_epoch: int = 0,
+        first_step: int = 0,
         callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> None:
         """Run ``n_steps`` training steps, an epoch of ``Model.fit`` every ``steps_per_epoch``.
@@ -114,12 +128,12 @@ class SteppedModel(keras.Model):
             ``batches(start, stop)`` returns the mini-batches of these steps, stacked.
         steps_per_epoch, n_steps : int
             The last epoch is shorter where they don't divide; without steps, none is run.
-        first_epoch : int
-            Epochs that were run before, for a resumed run.
+        first_step : int
+            Steps that were done before, for a resumed run; the epochs before it are left out.
         callbacks : sequence of keras.callbacks.Callback
             See each epoch end once all its steps are done.
         """
-        if not n_steps:
+        if first_step >= n_steps:
             # Callbacks still see that training begins and ends.
             watchers = keras.callbacks.CallbackList(list(callbacks), model=self)
             watchers.on_train_begin()
@@ -128,13 +142,18 @@ class SteppedModel(keras.Model):
         n_epochs = -(-n_steps // steps_per_epoch)
         blocks_per_epoch = -(-min(steps_per_epoch, n_steps) // self.block_steps)
         block_steps = -(-min(steps_per_epoch, n_steps) // blocks_per_epoch)
+        first_epoch = first_step // steps_per_epoch
+        self._plan = (steps_per_epoch, block_steps, n_steps)
 
         def blocks() -> Iterator[Any]:
             for epoch in range(first_epoch, n_epochs):
                 end = min((epoch + 1) * steps_per_epoch, n_steps)
                 for block in range(blocks_per_epoch):
-                    start = min(epoch * steps_per_epoch + block * block_steps, end)
-                    yield (_padded(batches, start, min(start + block_steps, end), block_steps),)
+                    start = epoch * steps_per_epoch + block * block_steps
+                    stop = min(start + block_steps, end)
+                    # Of a resumed epoch the blocks that were done come again without steps.
+                    start = min(max(start, first_step), stop)
+                    yield (_padded(batches, start, stop, block_steps),)
 
         self.fit(
             backend.feed(_endless(blocks())),

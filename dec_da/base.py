@@ -1,5 +1,6 @@
 """What the five methods share as scikit-learn estimators."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from clustering_common import weights
 from clustering_common.callbacks import diverged, show_progress
 from clustering_common.checks import check_choice, check_flag, check_number
 from clustering_common.persistence import SavedClusterer, unchanged_on_failure
+from clustering_common.run_state import EVERY, RunState, run_identity
 from clustering_common.seeds import SeedStream
 from dec_da import phases
 from dec_da.assignment import ClusteringLayer
@@ -79,6 +81,8 @@ class DeepClusterer(
         *,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         pretrain_callbacks: Sequence[keras.callbacks.Callback] = (),
+        checkpoint_dir: str | os.PathLike | None = None,
+        checkpoint_every: float = EVERY,
     ) -> "DeepClusterer":
         """Learn clusters from ``X``.
 
@@ -93,6 +97,12 @@ class DeepClusterer(
             labels, ``logs`` iter, loss and label_change.
         pretrain_callbacks : sequence of keras.callbacks.Callback
             See every epoch of pretraining.
+        checkpoint_dir : path-like, optional
+            Folder for checkpoints of this run. If it holds one of the same settings and data, fit
+            goes on from there, to the same result as if it had never stopped; callbacks see only
+            what is new. The checkpoints go when fit ends.
+        checkpoint_every : float, default=60.0
+            Seconds between two checkpoints at least.
 
         Returns
         -------
@@ -114,16 +124,36 @@ class DeepClusterer(
                     "Choose fewer clusters or give more samples."
                 )
             show_progress(self.verbose)
-            self._learn(X, SeedStream(self.random_state), pretrain_callbacks, callbacks)
+            run = RunState(checkpoint_dir, self._identity(X, checkpoint_dir), checkpoint_every)
+            self._learn(X, run, pretrain_callbacks, callbacks)
+            run.finish()
         return self
 
-    def _learn(
-        self, X: np.ndarray, seeds: SeedStream, pretrain_callbacks: Any, callbacks: Any
-    ) -> None:
+    def _learn(self, X: np.ndarray, run: RunState, pretrain_callbacks: Any, callbacks: Any) -> None:
         """Run the phases on checked data and keep what they learned."""
+        seeds = run.seeds(self.random_state)
         network = self._make_network(X.shape[1:], seeds)
+        before = run.values(phases.CLUSTER)
+        if before is None:
+            earlier = self._start(network, X, seeds, run, pretrain_callbacks)
+        else:
+            earlier = {name: before[name] for name in ("pretraining", "seconds")}
+        begin = time.monotonic()
+        result = self._cluster(network, X, seeds, callbacks, run, earlier)
+        self.seconds_ = {**earlier["seconds"], "cluster": time.monotonic() - begin}
+        self.history_ = {"pretrain": earlier["pretraining"], "cluster": result.history}
+        self.n_iter_ = result.n_iter
+        self.termination_condition_ = result.termination_condition
+        self._set_network(network)
+        self.labels_ = self._labels(X)
+        phases.warn_of_empty_clusters(self.labels_, self.n_clusters)
+
+    def _start(
+        self, network: Any, X: np.ndarray, seeds: SeedStream, run: RunState, callbacks: Any
+    ) -> dict[str, Any]:
+        """Pretrain and place the centres; return the pretraining's history and the seconds."""
         times = [time.monotonic()]
-        pretraining = self._pretrain(network, X, seeds, pretrain_callbacks)
+        pretraining = self._pretrain(network, X, seeds, callbacks, run)
         times.append(time.monotonic())
         embedding = network.embed(X).astype(np.float64)
         if not np.isfinite(embedding).all():
@@ -131,19 +161,18 @@ class DeepClusterer(
         centers = phases.kmeans(embedding, self.n_clusters, seeds.seed("kmeans"))
         network.clustering.clusters.assign(centers)
         times.append(time.monotonic())
-        result = self._cluster(network, X, seeds, callbacks)
-        times.append(time.monotonic())
-        self.seconds_ = dict(
-            zip(("pretrain", "kmeans", "cluster"), np.diff(times).tolist(), strict=True)
-        )
-        self.history_ = {"pretrain": pretraining, "cluster": result.history}
-        self.n_iter_ = result.n_iter
-        self.termination_condition_ = result.termination_condition
-        self._set_network(network)
-        self.labels_ = self._labels(X)
-        phases.warn_of_empty_clusters(self.labels_, self.n_clusters)
+        seconds = dict(zip(("pretrain", "kmeans"), np.diff(times).tolist(), strict=True))
+        return {"pretraining": pretraining, "seconds": seconds}
 
-    def _pretrain(self, network: Any, X: Any, seeds: SeedStream, callbacks: Any) -> list[Any]:
+    def _identity(self, X: np.ndarray, checkpoint_dir: Any) -> dict[str, Any]:
+        """Return what makes two runs the same run."""
+        if checkpoint_dir is None:
+            return {}
+        return run_identity(self, self.resolved_params(), X)
+
+    def _pretrain(
+        self, network: Any, X: Any, seeds: SeedStream, callbacks: Any, run: RunState
+    ) -> list[Any]:
         if self.pretrained_weights is not None:
             weights.load_weights(
                 self.pretrained_weights, network.autoencoder.layers, ignored=["clustering"]
@@ -163,9 +192,18 @@ class DeepClusterer(
             n_epochs=self.pretrain_epochs,
             seeds=seeds,
             callbacks=callbacks,
+            run=run,
         )
 
-    def _cluster(self, network: Any, X: Any, seeds: SeedStream, callbacks: Any) -> Any:
+    def _cluster(
+        self,
+        network: Any,
+        X: Any,
+        seeds: SeedStream,
+        callbacks: Any,
+        run: RunState,
+        earlier: dict[str, Any],
+    ) -> Any:
         model = self._clustering_model(
             network, X, **self._augmentation(self.aug_cluster, seeds, "cluster")
         )
@@ -180,6 +218,9 @@ class DeepClusterer(
             tol=self.tol,
             seeds=seeds,
             callbacks=callbacks,
+            run=run,
+            variables=[weight for layer in network.layers for weight in layer.weights],
+            earlier=earlier,
         )
 
     def _clustering_model(self, network: Any, X: Any, **augmentation: Any) -> ClusteringModel:

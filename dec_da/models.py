@@ -154,7 +154,7 @@ class SoftAssignmentModel(ClusteringModel):
         super().__init__(*args, **kwargs)
         self.clustering_weight = clustering_weight
         shape = (len(self.labels), self.clustering.n_clusters)
-        self.targets = self.add_resident(np.zeros(shape, np.float32), "targets")
+        self.targets = self.add_resident(np.zeros(shape, np.float32), "targets", fixed=False)
 
     def update(self) -> None:
         """Set p and the labels argmax q."""
@@ -183,7 +183,9 @@ class HardAssignmentModel(ClusteringModel):
         super().__init__(*args, **kwargs)
         self.move_centers = move_centers
         self.clustering.trainable = False
-        self.targets = self.add_resident(np.zeros(len(self.labels), np.int32), "targets")
+        self.targets = self.add_resident(
+            np.zeros(len(self.labels), np.int32), "targets", fixed=False
+        )
         self._embedding_of = backend.compiled(
             lambda indices: self.encoder(ops.take(self.data, indices, axis=0)),
             [*self.encoder.variables, self.data],

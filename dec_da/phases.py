@@ -12,6 +12,8 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from clustering_common.callbacks import FiniteLoss, Progress, Recorder, diverged
+from clustering_common.checkpoints import Checkpoint
+from clustering_common.run_state import Checkpointer, RunState
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule
 from dec_da.models import ClusteringModel, ReconstructionModel
@@ -19,6 +21,7 @@ from dec_da.models import ClusteringModel, ReconstructionModel
 logger = logging.getLogger("clustering_common.dec_da")
 N_INIT = 20  # k-means initialisations, DEC-DA section 5.2
 MOMENTUM = 0.9
+PRETRAIN, CLUSTER = "pretrain", "cluster"  # names of the phases in checkpoints
 
 
 def make_optimizer(name: str, learning_rate: float) -> keras.optimizers.Optimizer:
@@ -46,16 +49,26 @@ def pretrain(
     n_epochs: int,
     seeds: SeedStream,
     callbacks: Sequence[keras.callbacks.Callback],
+    run: RunState,
 ) -> list[dict[str, Any]]:
     """Train the autoencoder and return a row of logs per epoch."""
     schedule = BatchSchedule(model.data.shape[0], batch_size, seeds.seed("pretrain batches"))
     recorder = Recorder()
+    model.rows = recorder.rows
     model.prepare(optimizer)
+    checkpointer = Checkpointer(run, PRETRAIN, recorder.rows)
     model.fit_steps(
         schedule.batches,
         steps_per_epoch=schedule.steps_per_pass,
         n_steps=n_epochs * schedule.steps_per_pass,
-        callbacks=[FiniteLoss("pretraining"), *callbacks, recorder, Progress("pretraining")],
+        first_step=checkpointer.first_step,
+        callbacks=[
+            FiniteLoss("pretraining"),
+            *callbacks,
+            recorder,
+            Progress("pretraining"),
+            checkpointer,
+        ],
     )
     return recorder.rows
 
@@ -88,23 +101,42 @@ def cluster(
     tol: float,
     seeds: SeedStream,
     callbacks: Sequence[keras.callbacks.Callback],
+    run: RunState,
+    variables: Sequence[Any],
+    earlier: dict[str, Any],
 ) -> ClusteringResult:
-    """Train encoder and centres until the labels are stable (SPEC 1.5)."""
+    """Train encoder and centres until the labels are stable (SPEC 1.5).
+
+    A checkpoint keeps ``variables`` besides the model's own, and ``earlier``, what the phases
+    before came to.
+    """
     schedule = BatchSchedule(len(model.labels), batch_size, seeds.seed("cluster batches"))
     updates = TargetUpdates(update_interval, max_iter, tol)
     recorder = Recorder()
+    model.rows = recorder.rows
     model.prepare(optimizer)
     model.stop_training = False
+    checkpointer = Checkpointer(
+        run,
+        CLUSTER,
+        recorder.rows,
+        variables=variables,
+        collect=lambda: ({**earlier, **updates.state}, {"labels": model.labels}),
+        restore=updates.restore,
+    )
+    stopped = bool(checkpointer.found and checkpointer.found.values["stopped"])
     model.fit_steps(
         schedule.batches,
         steps_per_epoch=update_interval,
-        n_steps=max_iter,
+        n_steps=checkpointer.first_step if stopped else max_iter,
+        first_step=checkpointer.first_step,
         callbacks=[
             FiniteLoss("clustering"),
             updates,
             *callbacks,
             recorder,
             Progress("clustering", "update"),
+            checkpointer,
         ],
     )
     if model.stop_training and updates.termination_condition != "tol":
@@ -123,6 +155,23 @@ class TargetUpdates(keras.callbacks.Callback):
         super().__init__()
         self.update_interval, self.max_iter, self.tol = update_interval, max_iter, tol
         self.n_iter, self.termination_condition = 0, "max_iter"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps besides the labels."""
+        return {
+            "n_iter": self.n_iter,
+            "termination_condition": self.termination_condition,
+            "stopped": bool(self.model.stop_training),
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint."""
+        values = checkpoint.values
+        self.n_iter = values["n_iter"]
+        self.termination_condition = values["termination_condition"]
+        self.model.stop_training = values["stopped"]
+        self.model.labels = checkpoint.arrays["labels"]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Take the first targets, from the embedding's k-means."""

@@ -1,5 +1,6 @@
 """What KingdraCluster and LadderIM share as scikit-learn estimators (SPEC 2.3, 2.6)."""
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from clustering_common.callbacks import Progress, show_progress
 from clustering_common.checks import check_choice, check_finite, check_flag, check_number
 from clustering_common.persistence import SavedClusterer, unchanged_on_failure
+from clustering_common.run_state import EVERY, RunState, run_identity
 from clustering_common.seeds import SeedStream
 from kingdra_cluster.ensemble import mean_proba
 from kingdra_cluster.ladder import LadderNetwork
@@ -67,7 +69,13 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
         raise NotImplementedError
 
     def fit(
-        self, X: Any, y: Any = None, *, callbacks: Sequence[keras.callbacks.Callback] = ()
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        checkpoint_dir: str | os.PathLike | None = None,
+        checkpoint_every: float = EVERY,
     ) -> "LadderClusterer":
         """Learn clusters from ``X``.
 
@@ -80,6 +88,12 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
         callbacks : sequence of keras.callbacks.Callback
             See every iteration as an epoch: ``self.model.labels`` holds the labels,
             ``self.model.pseudo_labels`` the pseudo-labels (-1 = none; None before the first).
+        checkpoint_dir : path-like, optional
+            Folder for checkpoints of this run. If it holds one of the same settings and data, fit
+            goes on from there, to the same result as if it had never stopped; callbacks see only
+            what is new. The checkpoints go when fit ends.
+        checkpoint_every : float, default=60.0
+            Seconds between two checkpoints at least.
 
         Returns
         -------
@@ -101,17 +115,21 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
                     "Choose fewer classes or give more samples."
                 )
             show_progress(self.verbose)
-            self._learn(X, SeedStream(self.random_state), callbacks)
+            identity = run_identity(self, self.get_params(), X) if checkpoint_dir else {}
+            run = RunState(checkpoint_dir, identity, checkpoint_every)
+            self._learn(X, run, callbacks)
+            run.finish()
         return self
 
-    def _learn(self, X: Any, seeds: SeedStream, callbacks: Any) -> None:
+    def _learn(self, X: Any, run: RunState, callbacks: Any) -> None:
         """Run the outer loop on checked data and keep what it learned."""
         begin = time.monotonic()
+        seeds = run.seeds(self.random_state)
         network = self._make_network((X.shape[1],), seeds)
         trainer = LadderTrainer(network.ladder, X, self._loss_settings(), self.batch_size, seeds)
         trainer.prepare(keras.optimizers.Adam(float(self.lr)))  # type: ignore[attr-defined]
         progress = Progress(type(self).__name__, "iteration")
-        loop = OuterLoop(trainer, network.inference, X, self._loop_settings(), seeds)
+        loop = OuterLoop(trainer, network.inference, X, self._loop_settings(), seeds, run)
         state = loop.run([*callbacks, progress])
         self.history_ = state.history
         self.n_iter_ = len(state.history)

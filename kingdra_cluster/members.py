@@ -160,8 +160,12 @@ class LadderTrainer(SteppedModel):
         n_epochs: int,
         pseudo_labelled: PseudoLabelledSet | None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        first_step: int = 0,
     ) -> None:
-        """Train ``n_epochs`` passes over X; with pseudo-labels, each batch beside one of these."""
+        """Train ``n_epochs`` passes over X; with pseudo-labels, each batch beside one of these.
+
+        ``first_step`` steps of them were done before.
+        """
         offset = self.n_steps_done
         per_epoch = self.unlabelled.steps_per_pass
 
@@ -170,7 +174,11 @@ class LadderTrainer(SteppedModel):
             return self._batches(start, stop, pseudo_labelled)
 
         self.fit_steps(
-            batches, steps_per_epoch=per_epoch, n_steps=n_epochs * per_epoch, callbacks=callbacks
+            batches,
+            steps_per_epoch=per_epoch,
+            n_steps=n_epochs * per_epoch,
+            first_step=first_step,
+            callbacks=callbacks,
         )
         self.n_steps_done += n_epochs * per_epoch
 

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 
 from clustering_common.callbacks import FiniteLoss, Recorder
+from clustering_common.checkpoints import Checkpoint
+from clustering_common.run_state import Checkpointer, RunState
 from clustering_common.seeds import SeedStream
 from kingdra_cluster.agreement_graph import agreement_buckets
 from kingdra_cluster.ensemble import align_members, combine, member_agreement
@@ -21,6 +23,7 @@ from kingdra_cluster.pseudo_labels import (
     pseudo_labels_from_buckets,
 )
 
+ROUND = "round"  # name of the phase in checkpoints
 logger = logging.getLogger("clustering_common.kingdra_cluster")
 
 
@@ -69,6 +72,30 @@ class LoopState:
     member_proba: np.ndarray | None = None
     termination_condition: str = "n_iter"
 
+    def collected(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what a checkpoint keeps: values and arrays."""
+        values = {"history": self.history, "best_smallest": self.best_smallest}
+        arrays = {"mapping": self.mapping}
+        for name in ("buckets", "best_buckets"):
+            buckets = getattr(self, name)
+            values[f"n_{name}"] = len(buckets)
+            arrays.update({f"{name} {i}": bucket for i, bucket in enumerate(buckets)})
+        if self.taught is not None:
+            arrays.update(taught_indices=self.taught.indices, taught_classes=self.taught.classes)
+        return values, arrays
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take back what `collected` returned."""
+        values, arrays = checkpoint.values, checkpoint.arrays
+        self.history[:] = values["history"]
+        self.best_smallest = values["best_smallest"]
+        self.mapping = arrays["mapping"]
+        for name in ("buckets", "best_buckets"):
+            n_buckets = values[f"n_{name}"]
+            setattr(self, name, [arrays[f"{name} {i}"] for i in range(n_buckets)])
+        if "taught_indices" in arrays:
+            self.taught = PseudoLabelledSet(arrays["taught_indices"], arrays["taught_classes"])
+
 
 class OuterLoop:
     """Train, predict, agree, teach: the rounds of one ``fit``.
@@ -80,6 +107,8 @@ class OuterLoop:
     X : ndarray or CSR matrix of shape (n_samples, n_features)
     settings : LoopSettings
     seeds : SeedStream
+    run : RunState, optional
+        Where checkpoints go, and the one to go on from.
     """
 
     def __init__(
@@ -89,10 +118,13 @@ class OuterLoop:
         X: Any,
         settings: LoopSettings,
         seeds: SeedStream,
+        run: RunState | None = None,
     ):
         self.trainer, self.inference, self.X = trainer, inference, X
         self.settings, self.seeds = settings, seeds
+        self.run_state = run or RunState(None)
         self.state = LoopState(mapping=self._own_names())
+        self.first = 0
 
     def run(self, callbacks: Sequence[keras.callbacks.Callback]) -> LoopState:
         """Run ``n_iter`` rounds, each an epoch of the callbacks, and return what was learned."""
@@ -106,16 +138,37 @@ class OuterLoop:
         )
         trainer.stop_training = False
         watchers.on_train_begin()
+        self._go_on()
         row: dict[str, Any] = {}
-        for iteration in range(self.settings.n_iter):
+        for iteration in range(self.first, self.settings.n_iter):
             watchers.on_epoch_begin(iteration)
             row = self._round(iteration)
             watchers.on_epoch_end(iteration, row)
             if trainer.stop_training:
                 state.termination_condition = "callback"
                 break
+        if state.member_proba is None:
+            # Resumed after the last round.
+            state.member_proba = self.inference.probabilities(self.X)
         watchers.on_train_end(row)
         return state
+
+    def _go_on(self) -> None:
+        """Take the loop's part of a checkpoint back; the trainer's follows when it trains."""
+        found = self.run_state.checkpoint
+        if found is None:
+            return
+        self.first, self.trainer.n_steps_done = found.values["iteration"], found.values["n_steps"]
+        self.state.restore(found)
+        if self.state.buckets:
+            n_samples = self.X.shape[0]
+            self.trainer.pseudo_labels = pseudo_labels_from_buckets(self.state.buckets, n_samples)
+
+    def _collected(self, iteration: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what a checkpoint keeps of the loop."""
+        values, arrays = self.state.collected()
+        n_steps = self.trainer.n_steps_done
+        return {**values, "iteration": iteration, "n_steps": n_steps}, arrays
 
     def _round(self, iteration: int) -> dict[str, Any]:
         """Run one round and return its record."""
@@ -154,7 +207,17 @@ class OuterLoop:
         untaught = state.taught is None
         n_epochs = settings.n_epochs_per_iter0 if untaught else settings.n_epochs_per_iter
         guard = FiniteLoss(f"iteration {iteration}")
-        self.trainer.train_round(n_epochs, state.taught, [guard, recorder])
+        checkpointer = Checkpointer(
+            self.run_state, ROUND, recorder.rows, collect=lambda: self._collected(iteration)
+        )
+        if iteration > self.first:
+            checkpointer.forget()
+        self.trainer.train_round(
+            n_epochs,
+            state.taught,
+            [guard, recorder, checkpointer],
+            first_step=checkpointer.first_step,
+        )
         self.trainer.stop_training = False
         losses = recorder.rows[-1]
         if untaught:

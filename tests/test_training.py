@@ -181,7 +181,7 @@ def test_a_short_block_compiles_nothing_anew(problem, monkeypatch):
 def test_a_run_goes_on_where_it_stopped(problem):
     whole, _ = fit(problem, 9, 3)
     model, _ = fit(problem, 3, 3)
-    model.fit_steps(BatchSchedule(10, 3, 5).batches, steps_per_epoch=3, n_steps=9, first_epoch=1)
+    model.fit_steps(BatchSchedule(10, 3, 5).batches, steps_per_epoch=3, n_steps=9, first_step=3)
     assert int(backend.to_numpy(model.optimizer.iterations)) == 9
     np.testing.assert_allclose(backend.to_numpy(model.w), backend.to_numpy(whole.w), atol=1e-6)
 
