@@ -18,7 +18,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from clustering_common import weights
-from clustering_common.callbacks import diverged, show_progress
+from clustering_common.callbacks import LabelsMonitor, check_labels, diverged, show_progress
 from clustering_common.checks import check_choice, check_flag, check_number
 from clustering_common.persistence import SavedClusterer, unchanged_on_failure
 from clustering_common.seeds import SeedStream
@@ -113,6 +113,9 @@ class DeepClusterer(
                     f"n_clusters must be at most n_samples={len(X)}; got {self.n_clusters!r}. "
                     "Choose fewer clusters or give more samples."
                 )
+            for callback in callbacks:
+                if isinstance(callback, LabelsMonitor):
+                    check_labels(callback.labels_true, len(X))
             show_progress(self.verbose)
             self._learn(X, SeedStream(self.random_state), pretrain_callbacks, callbacks)
         return self

@@ -1,7 +1,9 @@
 """One DEC-DA experiment: train, score, and leave files that tell and repeat it."""
 
 import logging
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from clustering_common import files, results
-from clustering_common.callbacks import LabelsMonitor, scores
-from clustering_common.weights import write_weights
+from clustering_common import backend, files, results
+from clustering_common.callbacks import LabelsMonitor, check_labels, diverged, scores
+from clustering_common.training import ROWS_PER_CALL
+from clustering_common.weights import copy_weights, write_weights
 from dec_da.base import DeepClusterer
 
 logger = logging.getLogger("clustering_common.dec_da")
 LOG_COLUMNS = ("iter", "acc", "nmi", "ari", "loss")
 PRETRAIN_COLUMNS = ("epoch", "loss")
 AUTOENCODER_FILE = "ae_weights.h5"
+PRETRAIN_LOG = "pretrain_log.csv"
 MODEL_FILE = "model_final.h5"
 STALE = (MODEL_FILE, "labels.npy", "results.json", "log.csv")
 
@@ -33,15 +37,30 @@ class Task:
     X : ndarray of shape (n_samples, ...)
     labels : ndarray of shape (n_samples,) or None
         The truth, where known; it never reaches the learner.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the labels can't score this data.
     """
 
     name: str
     X: np.ndarray
     labels: np.ndarray | None
 
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            check_labels(self.labels, len(self.X))
+
 
 class AutoencoderWriter(keras.callbacks.Callback):
-    """Write the autoencoder and the log when pretraining ends."""
+    """Write the autoencoder and the log when pretraining ends.
+
+    Raises
+    ------
+    TrainingDivergedError
+        If its last step left NaN or infinity; an earlier run's files then stay whole.
+    """
 
     def __init__(self, folder: Path):
         super().__init__()
@@ -53,11 +72,51 @@ class AutoencoderWriter(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write both files; a later phase's files of an earlier run go."""
-        for name in STALE:
-            (self.folder / name).unlink(missing_ok=True)
         layers = [*self.model.encoder.layers, *self.model.decoder.layers]
+        # The loss is taken before a step: what the last one did shows only here.
+        embedding = self.model.encoder(self.model.data[:ROWS_PER_CALL])
+        for array in (embedding, *(weight for layer in layers for weight in layer.weights)):
+            if not np.isfinite(backend.to_numpy(array)).all():
+                raise diverged("The autoencoder became nan in the last step of pretraining")
+        _remove_earlier(self.folder, [*STALE, PRETRAIN_LOG])
         write_weights(self.folder / AUTOENCODER_FILE, [layer for layer in layers if layer.weights])
-        files.write_csv(self.folder / "pretrain_log.csv", PRETRAIN_COLUMNS, self.rows)
+        files.write_csv(self.folder / PRETRAIN_LOG, PRETRAIN_COLUMNS, self.rows)
+
+
+class LoadedAutoencoderWriter(keras.callbacks.Callback):
+    """Where pretraining is skipped, let no file of an earlier run pass for this run's.
+
+    When clustering begins, ae_weights.h5 becomes a copy of the autoencoder that was loaded, and
+    pretrain_log.csv a header: no epoch was trained. Where the folder's own ae_weights.h5 was
+    loaded, both stay: they tell how this run's autoencoder came about.
+
+    Parameters
+    ----------
+    folder : Path
+    pretrained_weights : path-like
+        What was loaded.
+    """
+
+    def __init__(self, folder: Path, pretrained_weights: str | os.PathLike):
+        super().__init__()
+        self.folder, self.loaded = folder, Path(pretrained_weights)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Write both files; a later phase's files of an earlier run go."""
+        _remove_earlier(self.folder, STALE, keep=self.loaded)
+        path = self.folder / AUTOENCODER_FILE
+        if path.exists() and path.samefile(self.loaded):
+            return
+        _remove_earlier(self.folder, [PRETRAIN_LOG])
+        copy_weights(self.loaded, path, without=["clustering"])
+        files.write_csv(self.folder / PRETRAIN_LOG, PRETRAIN_COLUMNS, [])
+
+
+def _remove_earlier(folder: Path, names: Sequence[str], keep: Path | None = None) -> None:
+    """Remove files of an earlier run before this run's come, but for the file ``keep``."""
+    for path in (folder / name for name in names):
+        if path.exists() and not (keep and path.samefile(keep)):
+            path.unlink()
 
 
 class LogWriter(keras.callbacks.Callback):
@@ -94,7 +153,8 @@ def train(
     task : Task
     folder : Path
         Exists and is writable. Gets ae_weights.h5, pretrain_log.csv, log.csv, model_final.h5,
-        labels.npy and results.json.
+        labels.npy and results.json; no file of an earlier run by these names outlives pretraining.
+        With ``pretrained_weights``, ae_weights.h5 is a copy of the autoencoder that was loaded.
     method : str
         Name for the record, such as FcDEC-DA.
     seed : int
@@ -102,11 +162,15 @@ def train(
     pixel_scores : dict, optional
         Scores of that k-means where they are known already.
     """
-    monitors = [] if task.labels is None else [LabelsMonitor(task.labels)]
+    watchers: list[keras.callbacks.Callback] = [LogWriter(folder / "log.csv")]
+    if estimator.pretrained_weights is not None:
+        watchers.insert(0, LoadedAutoencoderWriter(folder, estimator.pretrained_weights))
+    if task.labels is not None:
+        watchers.insert(0, LabelsMonitor(task.labels))
     begin = time.monotonic()
     estimator.fit(
         task.X,
-        callbacks=[*monitors, LogWriter(folder / "log.csv")],
+        callbacks=watchers,
         pretrain_callbacks=[AutoencoderWriter(folder)],
     )
     seconds = {**estimator.seconds_, "total": time.monotonic() - begin}
