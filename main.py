@@ -11,6 +11,14 @@ from clustering_common import cli
 METHODS = ("FcDEC", "FcIDEC", "ConvDEC", "ConvIDEC", "FcDCN")
 DATASETS = ("mnist", "mnist-test", "usps", "fmnist", "digits")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+# Arguments of the constructors; each is where its flag's value goes.
+SETTINGS = (
+    "n_clusters", "aug_pretrain", "aug_cluster", "layer_sizes", "alpha", "pretrain_epochs",
+    "pretrain_optimizer", "pretrain_learning_rate", "max_iter", "update_interval", "tol",
+    "batch_size", "optimizer", "learning_rate", "pretrained_weights", "random_state", "verbose",
+)  # fmt: skip
+MEMORY_HINT = "Lower --batch-size, --n-clusters or --layer-sizes, or use a device with more memory."
+MAX_SIZE = 10**9  # of any array's side: engines crash on those beyond their integers
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,24 +35,31 @@ def build_parser() -> argparse.ArgumentParser:
     add("--data-dir", default="data", help="where the data sets' files are; see data/README.md")
     add("--data", metavar="FILE", help="your own .npy, .npz or .csv instead of --dataset")
     add("--labels", metavar="FILE", help="its true labels, for scores only")
-    add("--n-clusters", type=cli.number(int, 1), help="default: the data set's 10")
+    add("--n-clusters", type=cli.number(int, 1, high=MAX_SIZE), help="default: the data set's 10")
     add("-d", "--save-dir", default="results/temp", help="where files go (default: %(default)s)")
-    add("--aug-pretrain", action="store_true", help="augment images in pretraining")
-    add("--aug-cluster", action="store_true", help="augment images in the clustering phase")
-    add("--pretrained-weights", metavar="FILE", help=".h5 of an autoencoder: skips pretraining")
+    augment = {"action": "store_true", "default": None}
+    add("--aug-pretrain", **augment, help="augment images in pretraining")
+    add("--aug-cluster", **augment, help="augment images in the clustering phase")
+    add("--pretrained-weights", metavar="FILE", help=".h5 of an autoencoder: skips pretraining; "
+        "ae_weights.h5 in the save-dir becomes a copy of it")  # fmt: skip
     add("--pretrain-epochs", type=cli.number(int, 0))
     add("--pretrain-optimizer", choices=OPTIMIZERS)
-    add("--pretrain-lr", type=cli.number(float, 0, strict=True))
+    add("--pretrain-lr", type=cli.number(float, 0, strict=True), metavar="RATE",
+        dest="pretrain_learning_rate")  # fmt: skip
     add("--optimizer", choices=OPTIMIZERS, help="of the clustering phase")
-    add("--lr", type=cli.number(float, 0, strict=True), help="learning rate of that phase")
+    add("--lr", type=cli.number(float, 0, strict=True), metavar="RATE", dest="learning_rate",
+        help="learning rate of that phase")  # fmt: skip
     add("--batch-size", type=cli.number(int, 1), help="default: 256, for digits 64")
-    add("--maxiter", type=cli.number(int, 0), help="training steps of the clustering phase")
+    add("--maxiter", type=cli.number(int, 0), metavar="STEPS", dest="max_iter",
+        help="training steps of the clustering phase; default: 20000, for digits 560")  # fmt: skip
     add("-i", "--update-interval", type=cli.number(int, 1), help="steps between updates")
     add("--tol", type=cli.number(float, 0), help="stop when fewer labels change; default: 0.001")
-    add("--layer-sizes", nargs="+", type=cli.number(int, 1), metavar="UNITS",
+    add("--layer-sizes", nargs="+", type=cli.number(int, 1, high=MAX_SIZE), metavar="UNITS",
         help="of an Fc encoder; default: 500 500 2000 10, for digits 500 500 500 10")  # fmt: skip
     add("--alpha", type=cli.number(float, 0, strict=True), help="default: 1")
-    add("--seed", type=cli.number(int, 0, high=2**32 - 1), default=0, help="default: 0")
+    add("--seed", type=cli.number(int, 0, high=2**32 - 1), default=0, metavar="SEED",
+        dest="random_state", help="default: 0")  # fmt: skip
+    cli.add_resume(parser)
     add("-t", "--testing", action="store_true", help="score --weights instead of training")
     add("-w", "--weights", metavar="FILE", help=".h5 of a trained model, for --testing")
     add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
@@ -59,6 +74,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("-t/--testing must come with -w/--weights FILE; got none")
     if args.weights and not args.testing:
         parser.error(f"-w/--weights must come with -t/--testing; got {args.weights!r} alone")
+    if args.resume and args.testing:
+        parser.error("--resume must come without -t/--testing; got both")
     if args.data and not args.n_clusters:
         parser.error("--data must come with --n-clusters K; got none")
     if args.layer_sizes and not args.method.startswith("Fc"):
@@ -68,6 +85,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def flag_names(args: argparse.Namespace) -> dict[str, str]:
+    """Return what the user typed for each argument that a message may name."""
+    flags = build_parser().flags
+    names = {name: flags[name] for name in SETTINGS}
+    if args.method.endswith("-DA"):
+        for name in ("aug_pretrain", "aug_cluster"):
+            if not getattr(args, name):
+                names[name] = f"the augmentation of --method {args.method}"
+    source = f"--data {args.data!r}" if args.data else f"--dataset {args.dataset}"
+    labels = f"--labels {args.labels!r}" if args.labels else f"the labels of {source}"
+    weights = "--weights" if args.testing else "--pretrained-weights"
+    return {**names, "X": source, "labels_true": labels, "labels": labels, "weights": weights}
+
+
 def load_task(args: argparse.Namespace) -> Any:
     """Return the data to work on; a data set comes as images."""
     from clustering_common.datasets import load_dataset
@@ -75,7 +106,12 @@ def load_task(args: argparse.Namespace) -> Any:
     from dec_da.experiment import Task
 
     if args.data:
-        X, labels = load_user_data(args.data, args.labels)
+        names = {"path": "--data", "labels_path": "--labels"}
+        for flag, given in (("--data", args.data), ("--labels", args.labels)):
+            path = str(Path(given).expanduser()) if given else flag
+            names |= dict.fromkeys((path, repr(path)), f"{flag} {path!r}")
+        with cli.naming(names):
+            X, labels = load_user_data(args.data, args.labels)
         return Task(str(args.data), X, labels)
     dataset = load_dataset(args.dataset, args.data_dir)
     return Task(args.dataset, dataset.images, dataset.labels)
@@ -85,46 +121,31 @@ def make_estimator(args: argparse.Namespace) -> Any:
     """Return the estimator that the arguments ask for."""
     from dec_da import presets
 
-    return presets.make_estimator(
-        args.method,
-        None if args.data else args.dataset,
-        n_clusters=args.n_clusters,
-        aug_pretrain=args.aug_pretrain or None,
-        aug_cluster=args.aug_cluster or None,
-        layer_sizes=tuple(args.layer_sizes) if args.layer_sizes else None,
-        alpha=args.alpha,
-        pretrain_epochs=args.pretrain_epochs,
-        pretrain_optimizer=args.pretrain_optimizer,
-        pretrain_learning_rate=args.pretrain_lr,
-        max_iter=args.maxiter,
-        update_interval=args.update_interval,
-        tol=args.tol,
-        batch_size=args.batch_size,
-        optimizer=args.optimizer,
-        learning_rate=args.lr,
-        pretrained_weights=args.pretrained_weights,
-        random_state=args.seed,
-        verbose=args.verbose,
-    )
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    if args.layer_sizes:
+        settings["layer_sizes"] = tuple(args.layer_sizes)
+    return presets.make_estimator(args.method, None if args.data else args.dataset, **settings)
 
 
 def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
     """Train, write the files, print the table and the closing line."""
-    from clustering_common import files
+    from clustering_common.run_folder import RunFolder
     from dec_da import experiment, presets
 
-    folder = files.writable_folder("--save-dir", args.save_dir)
+    place = RunFolder(args.save_dir, resume=args.resume, every=args.checkpoint_every)
     method = presets.paper_name(estimator)
-    record = experiment.train(estimator, task, folder, method=method, seed=args.seed)
+    record = experiment.train(estimator, task, place, method=method, seed=args.random_state)
     seconds = record["seconds"]
     print(
         f"{method} on {task.name}: {record['n_iter']} iterations, "
         f"stopped by {record['termination_condition']}, {seconds['total']:.1f} s "
         f"(pretraining {seconds['pretrain']:.1f}, clustering {seconds['cluster']:.1f}). "
-        f"Files in {folder}."
+        f"Files in {place.path}."
     )
+    if record["empty_clusters"]:
+        print(f"Warning: {record['empty_clusters']}.")
     if task.labels is None:
-        sizes = list(enumerate(record["cluster_sizes"].tolist()))
+        sizes = list(enumerate(record["cluster_sizes"]))
         print(cli.table(["cluster", "samples"], sizes))
         return
     metrics, paper = record["metrics"], presets.paper_figures(method, task.name)
@@ -167,9 +188,10 @@ def command(argv: Sequence[str] | None = None) -> None:
             )
     with cli.quiet_start():
         import keras  # noqa: F401 (starts the engine)
-    estimator, task = make_estimator(args), load_task(args)
-    (test if args.testing else train)(args, estimator, task)
+    with cli.naming(flag_names(args)):
+        estimator, task = make_estimator(args), load_task(args)
+        (test if args.testing else train)(args, estimator, task)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(command))
+    sys.exit(cli.run(command, memory_hint=MEMORY_HINT))

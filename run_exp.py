@@ -26,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         "folder that its paths start from (default: this one)")  # fmt: skip
     add("-d", "--save-dir", help="default: results/dec_da, or results/NAME of a config")
     add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
+    cli.add_resume(parser)
     grid = parser.add_argument_group("of the grid")
     add = grid.add_argument
     add("--methods", nargs="+", choices=names, metavar="METHOD",
@@ -33,8 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--datasets", nargs="+", choices=[*DATASETS, "digits"],
         metavar="NAME", help=f"of {', '.join(DATASETS)}, digits (default: first 4)")  # fmt: skip
     add("--trials", type=cli.number(int, 1), help="default: 5")
-    add("--pretrain-epochs", type=cli.number(int, 0), help="default: the paper's 500")
-    add("--maxiter", type=cli.number(int, 0), help="default: the paper's 20000")
+    add("--pretrain-epochs", type=cli.number(int, 0), help="default: 500, the paper's")
+    add("--maxiter", type=cli.number(int, 0),
+        help="default: the paper's 20000; for digits, which it lacks, 560")  # fmt: skip
     return parser
 
 
@@ -51,41 +53,48 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def run_grid(args: argparse.Namespace) -> None:
     """Run the DEC-DA grid and print its table."""
     from clustering_common import files
+    from clustering_common.run_lock import locked
     from dec_da import grid, presets
 
     folder = files.writable_folder("--save-dir", args.save_dir or "results/dec_da")
-    rows = grid.run_grid(
-        args.methods or presets.METHODS,
-        args.datasets or DATASETS,
-        folder,
-        n_trials=args.trials or 5,
-        data_dir=args.data_dir or "data",
-        seed=args.seed,
-        pretrain_epochs=args.pretrain_epochs,
-        max_iter=args.maxiter,
-        verbose=args.verbose,
-    )
+    with locked("--save-dir", folder):
+        rows = grid.run_grid(
+            args.methods or presets.METHODS,
+            args.datasets or DATASETS,
+            folder,
+            n_trials=args.trials or 5,
+            data_dir=args.data_dir or "data",
+            seed=args.seed,
+            pretrain_epochs=args.pretrain_epochs,
+            max_iter=args.maxiter,
+            verbose=args.verbose,
+            resume=args.resume,
+            checkpoint_every=args.checkpoint_every,
+        )
     print(grid.summary(rows))
     print(f"Written to {folder / 'results.csv'}.")
 
 
 def run_config(args: argparse.Namespace) -> None:
     """Run a Kingdra experiment, print each iteration and the closing table."""
-    from clustering_common import files
+    from clustering_common.run_folder import RunFolder
     from kingdra_cluster import configs, experiment
 
     config = configs.read_config(args.config)
     estimator = config.make_estimator(random_state=args.seed)
     estimator.check()
     X, labels = experiment.load_data(config, args.data_dir or ".")
-    folder = files.writable_folder("--save-dir", args.save_dir or f"results/{config.name}")
+    path = args.save_dir or f"results/{config.name}"
+    place = RunFolder(path, resume=args.resume, every=args.checkpoint_every)
 
     def say(line: str) -> None:
         if args.verbose:
             print(line, flush=True)
 
-    record = experiment.run(config, estimator, X, labels, folder, seed=args.seed, say=say)
-    print(f"{config.name}: {record['seconds']['total']:.1f} s. Files in {folder}.")
+    record = experiment.run(config, estimator, X, labels, place, seed=args.seed, say=say)
+    print(f"{config.name}: {record['seconds']['total']:.1f} s. Files in {place.path}.")
+    if record["empty_clusters"]:
+        print(f"Warning: {record['empty_clusters']}.")
     print(experiment.report(record))
 
 

@@ -89,6 +89,11 @@ def sync(model: Any) -> None:
         model.jax_state_sync()
 
 
+def is_cpu() -> bool:
+    """Return whether a CPU computes."""
+    return " on CPU" in device_name()
+
+
 def device_name() -> str:
     """Return the device that computes, in words, such as ``'tensorflow on CPU (2 cores)'``."""
     import os

@@ -20,6 +20,38 @@ def scores(labels_true: Any, labels_pred: Any) -> dict[str, float]:
     return {name: measure(labels_true, labels_pred) for name, measure in measures.items()}
 
 
+def check_labels(labels_true: Any, n_samples: int) -> None:
+    """Raise, as `scores` would after training, unless ``labels_true`` fit ``n_samples`` samples.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they are not one label a sample, in one dimension, hashable and none of them NaN.
+    """
+    if len(labels_true) != n_samples:
+        raise ValueError(
+            f"labels_true must be {n_samples} labels, one a sample; got {len(labels_true)!r}. "
+            "Give the labels of the samples in X, in their order."
+        )
+    metrics.accuracy(labels_true, np.zeros(n_samples, int))
+
+
+def empty_clusters(labels: np.ndarray, n_clusters: int) -> str:
+    """Return in words that clusters are empty, or all samples in one; '' where none is.
+
+    Examples
+    --------
+    >>> empty_clusters(np.array([0, 0, 2]), 3)
+    '1 of 3 clusters are empty'
+    """
+    n_used = len(np.unique(labels))
+    if n_used == 1 < n_clusters and len(labels) > 1:
+        return "all samples are in one cluster (collapse)"
+    return (
+        f"{n_clusters - n_used} of {n_clusters} clusters are empty" if n_used < n_clusters else ""
+    )
+
+
 class TrainingDivergedError(ValueError):
     """A loss became NaN or infinite."""
 
@@ -61,6 +93,11 @@ class LabelsMonitor(keras.callbacks.Callback):
     ----------
     labels_true : array-like of shape (n_samples,)
         The ground truth, in the order of X.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When the training that it watches begins, unless there is one usable label a sample.
     """
 
     def __init__(self, labels_true: Any):
@@ -68,7 +105,10 @@ class LabelsMonitor(keras.callbacks.Callback):
         self.labels_true = labels_true
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Add the metrics of the labels before the first training step."""
+        """Check the labels and add the metrics before the first training step."""
+        n_samples = _n_samples(self.model)
+        if n_samples is not None:
+            check_labels(self.labels_true, n_samples)
         self.on_epoch_end(-1, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -81,6 +121,15 @@ class LabelsMonitor(keras.callbacks.Callback):
             given = pseudo_labels >= 0
             truth = np.asarray(self.labels_true)[given]
             logs["pseudo_acc"] = metrics.accuracy(truth, pseudo_labels[given])
+
+
+def _n_samples(model: Any) -> int | None:
+    """Return how many samples a model of ours learns from, None where it does not tell."""
+    # Labels come with the first update, rows are on the device or, where sparse, on the host.
+    for rows in (model.labels, getattr(model, "data", None), getattr(model, "X", None)):
+        if rows is not None:
+            return int(rows.shape[0])
+    return None
 
 
 class Recorder(keras.callbacks.Callback):

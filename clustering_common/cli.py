@@ -5,13 +5,24 @@ import contextlib
 import logging
 import math
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+from clustering_common.stopping import STOP, TerminatedError
+
 BAD_INPUT = 2
-EXPECTED = (ValueError, TypeError, OSError, MemoryError, ImportError)
+EXPECTED = (ValueError, TypeError, OSError, ImportError)
+# How NumPy, TensorFlow, JAX and PyTorch say it. By name: no engine is imported to ask it.
+MEMORY_ERRORS = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}
+MEMORY_TEXTS = ("RESOURCE_EXHAUSTED", "OOM when allocating", "Dst tensor is not initialized")
+MEMORY_AMOUNT = re.compile(
+    r"Unable to allocate [^\n]*|OOM when allocating tensor with shape\[[\d,]*\]"
+    r"|(?i:out of memory allocating|tried to allocate) [\d.,]+ \w+"
+)
+MEMORY_HINT = "Lower the batch size, the number of clusters or the data, or use a larger machine."
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -20,6 +31,15 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with the message alone; ``--help`` tells the rest."""
         self.exit(BAD_INPUT, f"{self.prog}: error: {message}. See {self.prog} --help.\n")
+
+    @property
+    def flags(self) -> dict[str, str]:
+        """The long form of each flag, by the name of its value among the arguments."""
+        return {
+            action.dest: max(action.option_strings, key=len)
+            for action in self._actions
+            if action.option_strings
+        }
 
 
 def number(
@@ -58,6 +78,22 @@ def _within(value: float, low: float | None, high: float | None, strict: bool) -
     return high is None or value <= high
 
 
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a run that may be stopped."""
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoints in the save-dir; what is finished is not run again",
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        type=number(float, 0),
+        default=60.0,
+        metavar="SECONDS",
+        help="between two checkpoints at least; 0 is as often as can be (default: 60)",
+    )
+
+
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
     """Keep the engines' start-up chatter off standard error; Python's own errors still come."""
@@ -76,35 +112,98 @@ def quiet_start() -> Iterator[None]:
         os.close(null)
 
 
-def run(command: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
+@contextlib.contextmanager
+def naming(names: Mapping[str, str]) -> Iterator[None]:
+    """Let the errors of a block name what the user typed.
+
+    Parameters
+    ----------
+    names : mapping
+        From what messages call it, such as an argument of a constructor, to the flag.
+    """
+    try:
+        yield
+    except EXPECTED as error:
+        if len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (renamed(error.args[0], names),)
+        raise
+
+
+def renamed(message: str, names: Mapping[str, str]) -> str:
+    """Return a message with its subject, and all that only code is called, under other names.
+
+    Names that are also plain words count as the subject alone, what is quoted or part of a path
+    never.
+
+    Examples
+    --------
+    >>> names = {"tol": "--tol", "max_iter": "--maxiter"}
+    >>> renamed("tol must be a number >= 0; got 'tol'. 0 trains for max_iter steps.", names)
+    "--tol must be a number >= 0; got 'tol'. 0 trains for --maxiter steps."
+    """
+    subject, must, rest = message.partition(" must ")
+    start = names[subject] + must if must and subject in names else ""
+    code = {name for name in names if name.isidentifier() and not re.fullmatch("[a-z]+", name)}
+    quoted_or_name = r"(?<!\w)'[^']*'|(?<!\w)\"[^\"]*\"|(?<![\w./-])[A-Za-z_]\w*(?![\w/=]|\.\w)"
+    return start + re.sub(
+        quoted_or_name,
+        lambda match: names[match[0]] if match[0] in code else match[0],
+        rest if start else message,
+    )
+
+
+def run(
+    command: Callable[[Sequence[str] | None], None],
+    argv: Sequence[str] | None = None,
+    *,
+    memory_hint: str = MEMORY_HINT,
+) -> int:
     """Run a command line and return its exit code.
 
-    Bad input is one line on standard error and 2, Ctrl-C 130, SIGTERM 143; anything else is a bug
-    and keeps its traceback.
+    Bad input, or too little memory, is one line on standard error and 2, Ctrl-C 130, SIGTERM 143;
+    anything else is a bug and keeps its traceback.
+
+    Parameters
+    ----------
+    command : callable
+        Takes ``argv``.
+    argv : sequence of str, optional
+        Those of the process by default.
+    memory_hint : str
+        What to do when memory runs out, one sentence.
     """
     prog = os.path.basename(sys.argv[0])
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    STOP.listen()
     try:
         command(argv)
-    except EXPECTED as error:
-        text = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:
+        if is_out_of_memory(error):
+            amount = MEMORY_AMOUNT.search(str(error))
+            text = f"ran out of memory{f' ({amount[0]})' if amount else ''}. {memory_hint}"
+        elif isinstance(error, EXPECTED):
+            text = " ".join(str(error).split()) or type(error).__name__
+        else:
+            raise
         print(f"{prog}: error: {text}", file=sys.stderr)  # noqa: T201
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)  # noqa: T201
+    except KeyboardInterrupt as stop:
+        print(_stopped(prog, "interrupted", stop), file=sys.stderr)  # noqa: T201
         return 128 + signal.SIGINT
-    except TerminatedError:
-        print(f"{prog}: terminated", file=sys.stderr)  # noqa: T201
+    except TerminatedError as stop:
+        print(_stopped(prog, "terminated", stop), file=sys.stderr)  # noqa: T201
         return 128 + signal.SIGTERM
     return 0
 
 
-class TerminatedError(BaseException):
-    """SIGTERM, as an exception that no handler for errors catches."""
+def _stopped(prog: str, how: str, stop: BaseException) -> str:
+    """Return the line of a run that a signal stopped."""
+    return f"{prog}: {how}" + (f"; {stop}: --resume goes on from there" if str(stop) else "")
 
 
-def _raise_terminated(*_: Any) -> NoReturn:
-    raise TerminatedError
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether the host or the device of any engine had too little memory."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool(names & MEMORY_ERRORS) or any(text in str(error) for text in MEMORY_TEXTS)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,24 +26,57 @@ def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
     Raises
     ------
     OSError
-        As writing or renaming does; whatever stood at ``path`` is then untouched.
+        As writing or renaming does, in one line that names ``path``; whatever stood there is then
+        untouched. FileNotFoundError if its folder does not exist.
     """
     target = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with _naming(target):
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.name}.", suffix=".part", dir=target.parent
+        )
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            # mkstemp makes files private; a result is as readable as any other new file.
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            if durable:
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Let an error about the temporary file name ``target``, the path that the user gave."""
+    beside = os.path.join(os.path.abspath(target.parent), f".{target.name}.")
+    temporary = re.compile(re.escape(beside) + r"\w+\.part")
     try:
-        yield temporary
-        # mkstemp makes files private; a result is as readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        if durable:
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if not temporary.search(str(error)):
+            raise
+        if not target.parent.exists():
+            folder = str(target.parent)
+            constraint, problem = "in a folder that exists", f", and {folder!r} does not exist"
+            way_out = "Make that folder first."
+        else:
+            reason = temporary.sub(str(target), error.strerror or str(error))
+            constraint, problem = "a file that can be written", f" ({reason})"
+            way_out = "Choose another path, free space on its disk or change its permissions."
+        raise type(error)(
+            f"path must be {constraint}; got {str(target)!r}{problem}. {way_out}"
+        ) from error
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove temporary files that a killed run left; only for who holds the folder's lock."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
 
 
 def writable_folder(name: str, path: str | os.PathLike) -> Path:

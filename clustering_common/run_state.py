@@ -2,68 +2,24 @@
 
 import contextlib
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import keras
 import numpy as np
 
 from clustering_common import backend
+from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.checkpoints import Checkpoint, CheckpointFolder
-from clustering_common.files import plain
+from clustering_common.files import plain, remove_parts
 from clustering_common.results import data_hash
+from clustering_common.run_lock import locked
 from clustering_common.seeds import SeedStream
+from clustering_common.stopping import STOP
 
 EVERY = 60.0  # seconds between two checkpoints
 COST_SHARE = 50  # a checkpoint that took t seconds is followed by 50 t without one: 2 %
-
-
-class TerminatedError(BaseException):
-    """SIGTERM, as an exception that no handler for errors catches."""
-
-
-class StopRequest:
-    """A signal that waits until the run has written its checkpoint.
-
-    Attributes
-    ----------
-    signal_number : int or None
-        The signal that came, if any.
-    """
-
-    def __init__(self) -> None:
-        self.signal_number: int | None = None
-        self._is_deferring = False
-
-    def handle(self, signal_number: int, frame: Any = None) -> None:
-        """Note the signal where a run will see to it; else, or the second time, raise at once."""
-        if self._is_deferring and self.signal_number is None:
-            self.signal_number = signal_number
-            return
-        self._raise(signal_number)
-
-    @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Let signals wait for `raise_if_any` inside the block."""
-        self._is_deferring = True
-        try:
-            yield
-            self.raise_if_any()
-        finally:
-            self._is_deferring, self.signal_number = False, None
-
-    def raise_if_any(self) -> None:
-        """Raise what the waiting signal means."""
-        if self.signal_number is not None:
-            self._raise(self.signal_number)
-
-    def _raise(self, signal_number: int) -> NoReturn:
-        raise KeyboardInterrupt if signal_number == signal.SIGINT else TerminatedError
-
-
-STOP = StopRequest()  # signals belong to the process, and so does this
 
 
 class RunState:
@@ -89,8 +45,27 @@ class RunState:
         self.folder = None if folder is None else CheckpointFolder(folder)
         self.identity = identity or {}
         self.every = every
-        self.checkpoint = self._found()
+        self.checkpoint: Checkpoint | None = None
         self._last, self._cost = time.monotonic(), 0.0
+
+    @contextlib.contextmanager
+    def going_on(self) -> Iterator["RunState"]:
+        """Hold the folder, find the checkpoint to go on from, and let signals wait for one."""
+        if self.folder is None:
+            yield self
+            return
+        with locked("checkpoint_dir", self.folder.folder), STOP.deferred():
+            remove_parts(self.folder.folder)
+            self.checkpoint = self._found()
+            try:
+                yield self
+            except TrainingDivergedError as error:
+                if not self.folder.paths():
+                    raise
+                place = str(self.folder.folder)
+                raise TrainingDivergedError(
+                    f"{error} The last good checkpoint is in {place!r}."
+                ) from error
 
     def _found(self) -> Checkpoint | None:
         found = self.folder.newest() if self.folder else None
@@ -135,15 +110,10 @@ class RunState:
         self.folder.write(Checkpoint({**self._common(), **values}, arrays))
         self._last = time.monotonic()
         self._cost = self._last - begin
-        STOP.raise_if_any()
+        STOP.raise_if_any(f"checkpoint in {str(self.folder.folder)!r}")
 
     def _common(self) -> dict[str, Any]:
         return {"identity": self.identity, "entropy": self._seeds.entropy}
-
-    def finish(self) -> None:
-        """Remove the checkpoints of a run whose results are written."""
-        if self.folder is not None:
-            self.folder.clear()
 
 
 def run_identity(estimator: Any, params: dict[str, Any], X: Any) -> dict[str, Any]:
@@ -251,10 +221,12 @@ class Checkpointer(keras.callbacks.Callback):
     def write(self, step: int) -> None:
         """Write a checkpoint of the state after ``step`` training steps."""
         backend.sync(self.model)
-        values, arrays = self.collect() if self.collect else ({}, {})
         kept = {
             f"variable {i}": backend.to_numpy(variable)
             for i, variable in enumerate(self._variables())
         }
+        if not all(np.isfinite(array).all() for array in kept.values() if array.dtype.kind == "f"):
+            return  # the run is about to be stopped; what was good stays the last
+        values, arrays = self.collect() if self.collect else ({}, {})
         values = {"phase": self.phase, "step": step, "rows": self.rows, **values}
         self.run.write(values, {**kept, **arrays})

@@ -7,7 +7,7 @@ its name ends in ``.h5``.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,51 @@ def write_weights(
         Kept in the group ``estimator``.
     """
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["layer_names"] = [layer.name.encode() for layer in layers]
-        file.attrs["backend"] = keras.backend.backend().encode()
-        file.attrs["keras_version"] = keras.__version__.encode()
-        for layer in layers:
-            group = file.create_group(layer.name)
-            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
-            group.attrs["weight_names"] = [name.encode() for name in names]
-            for name, weight in zip(names, layer.weights, strict=True):
-                group.create_dataset(name, data=backend.to_numpy(weight))
+        names = {
+            layer.name: [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
+            for layer in layers
+        }
+        _write_layers(file, names, (map(backend.to_numpy, layer.weights) for layer in layers))
         if config is not None:
             file.create_dataset("estimator/config", data=json.dumps(config, default=plain))
         for name, array in (arrays or {}).items():
             file.create_dataset(f"estimator/{name}", data=array)
+
+
+def copy_weights(
+    source: str | os.PathLike, path: str | os.PathLike, *, without: Sequence[str] = ()
+) -> None:
+    """Write the layers of a classic weight file, but for those named, to a file of their own.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_weights` does for a ``source`` that is missing or damaged.
+    """
+    with open_weights(source) as file:
+        layers = {name: d for name, d in _saved_layers(file).items() if name not in without}
+        names = {
+            name: [f"{name}/{dataset.name.rsplit('/', 1)[1]}" for dataset in layers[name]]
+            for name in layers
+        }
+        # All is read first: the two paths may be one file.
+        arrays = [[np.asarray(dataset) for dataset in layers[name]] for name in layers]
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        _write_layers(file, names, arrays)
+
+
+def _write_layers(
+    file: h5py.File, names: dict[str, list[str]], arrays: Iterable[Iterable[np.ndarray]]
+) -> None:
+    """Write layers in the classic layout: the names of each one's weights, and their arrays."""
+    file.attrs["layer_names"] = [layer.encode() for layer in names]
+    file.attrs["backend"] = keras.backend.backend().encode()
+    file.attrs["keras_version"] = keras.__version__.encode()
+    for layer, values in zip(names, arrays, strict=True):
+        group = file.create_group(layer)
+        group.attrs["weight_names"] = [name.encode() for name in names[layer]]
+        for name, array in zip(names[layer], values, strict=True):
+            group.create_dataset(name, data=array)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from clustering_common import weights
-from clustering_common.callbacks import diverged, show_progress
+from clustering_common.callbacks import LabelsMonitor, check_labels, diverged, show_progress
 from clustering_common.checks import check_choice, check_flag, check_number
 from clustering_common.persistence import SavedClusterer, unchanged_on_failure
 from clustering_common.run_state import EVERY, RunState, run_identity
@@ -100,7 +100,7 @@ class DeepClusterer(
         checkpoint_dir : path-like, optional
             Folder for checkpoints of this run. If it holds one of the same settings and data, fit
             goes on from there, to the same result as if it had never stopped; callbacks see only
-            what is new. The checkpoints go when fit ends.
+            what is new. Remove the folder when fit has ended.
         checkpoint_every : float, default=60.0
             Seconds between two checkpoints at least.
 
@@ -123,10 +123,13 @@ class DeepClusterer(
                     f"n_clusters must be at most n_samples={len(X)}; got {self.n_clusters!r}. "
                     "Choose fewer clusters or give more samples."
                 )
+            for callback in callbacks:
+                if isinstance(callback, LabelsMonitor):
+                    check_labels(callback.labels_true, len(X))
             show_progress(self.verbose)
             run = RunState(checkpoint_dir, self._identity(X, checkpoint_dir), checkpoint_every)
-            self._learn(X, run, pretrain_callbacks, callbacks)
-            run.finish()
+            with run.going_on():
+                self._learn(X, run, pretrain_callbacks, callbacks)
         return self
 
     def _learn(self, X: np.ndarray, run: RunState, pretrain_callbacks: Any, callbacks: Any) -> None:

@@ -1,7 +1,9 @@
 """One DEC-DA experiment: train, score, and leave files that tell and repeat it."""
 
 import logging
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,25 @@ from typing import Any
 import keras
 import numpy as np
 
-from clustering_common import files, results
-from clustering_common.callbacks import LabelsMonitor, scores
-from clustering_common.weights import write_weights
+from clustering_common import backend, files, results
+from clustering_common.callbacks import (
+    LabelsMonitor,
+    check_labels,
+    diverged,
+    empty_clusters,
+    scores,
+)
+from clustering_common.run_folder import RunFolder
+from clustering_common.run_state import run_identity
+from clustering_common.training import ROWS_PER_CALL
+from clustering_common.weights import copy_weights, write_weights
 from dec_da.base import DeepClusterer
 
 logger = logging.getLogger("clustering_common.dec_da")
 LOG_COLUMNS = ("iter", "acc", "nmi", "ari", "loss")
 PRETRAIN_COLUMNS = ("epoch", "loss")
 AUTOENCODER_FILE = "ae_weights.h5"
+PRETRAIN_LOG = "pretrain_log.csv"
 MODEL_FILE = "model_final.h5"
 STALE = (MODEL_FILE, "labels.npy", "results.json", "log.csv")
 
@@ -33,54 +45,108 @@ class Task:
     X : ndarray of shape (n_samples, ...)
     labels : ndarray of shape (n_samples,) or None
         The truth, where known; it never reaches the learner.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the labels can't score this data.
     """
 
     name: str
     X: np.ndarray
     labels: np.ndarray | None
 
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            check_labels(self.labels, len(self.X))
+
 
 class AutoencoderWriter(keras.callbacks.Callback):
-    """Write the autoencoder and the log when pretraining ends."""
+    """Write the autoencoder and the log when pretraining ends.
+
+    Raises
+    ------
+    TrainingDivergedError
+        If its last step left NaN or infinity; an earlier run's files then stay whole.
+    """
 
     def __init__(self, folder: Path):
         super().__init__()
-        self.folder, self.rows = folder, []  # type: ignore[var-annotated]
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Keep the epoch's loss."""
-        self.rows.append({"epoch": epoch + 1, **(logs or {})})
+        self.folder = folder
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write both files; a later phase's files of an earlier run go."""
-        for name in STALE:
-            (self.folder / name).unlink(missing_ok=True)
         layers = [*self.model.encoder.layers, *self.model.decoder.layers]
+        # The loss is taken before a step: what the last one did shows only here.
+        embedding = self.model.encoder(self.model.data[:ROWS_PER_CALL])
+        for array in (embedding, *(weight for layer in layers for weight in layer.weights)):
+            if not np.isfinite(backend.to_numpy(array)).all():
+                raise diverged("The autoencoder became nan in the last step of pretraining")
+        _remove_earlier(self.folder, [*STALE, PRETRAIN_LOG])
         write_weights(self.folder / AUTOENCODER_FILE, [layer for layer in layers if layer.weights])
-        files.write_csv(self.folder / "pretrain_log.csv", PRETRAIN_COLUMNS, self.rows)
+        rows = [{"epoch": epoch, **row} for epoch, row in enumerate(self.model.rows, start=1)]
+        files.write_csv(self.folder / PRETRAIN_LOG, PRETRAIN_COLUMNS, rows)
+
+
+class LoadedAutoencoderWriter(keras.callbacks.Callback):
+    """Where pretraining is skipped, let no file of an earlier run pass for this run's.
+
+    When clustering begins, ae_weights.h5 becomes a copy of the autoencoder that was loaded, and
+    pretrain_log.csv a header: no epoch was trained. Where the folder's own ae_weights.h5 was
+    loaded, both stay: they tell how this run's autoencoder came about.
+
+    Parameters
+    ----------
+    folder : Path
+    pretrained_weights : path-like
+        What was loaded.
+    """
+
+    def __init__(self, folder: Path, pretrained_weights: str | os.PathLike):
+        super().__init__()
+        self.folder, self.loaded = folder, Path(pretrained_weights)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Write both files; a later phase's files of an earlier run go."""
+        _remove_earlier(self.folder, STALE, keep=self.loaded)
+        path = self.folder / AUTOENCODER_FILE
+        if path.exists() and path.samefile(self.loaded):
+            return
+        _remove_earlier(self.folder, [PRETRAIN_LOG])
+        copy_weights(self.loaded, path, without=["clustering"])
+        files.write_csv(self.folder / PRETRAIN_LOG, PRETRAIN_COLUMNS, [])
+
+
+def _remove_earlier(folder: Path, names: Sequence[str], keep: Path | None = None) -> None:
+    """Remove files of an earlier run before this run's come, but for the file ``keep``."""
+    for path in (folder / name for name in names):
+        if path.exists() and not (keep and path.samefile(keep)):
+            path.unlink()
 
 
 class LogWriter(keras.callbacks.Callback):
-    """Keep log.csv up to date at every update."""
+    """Keep log.csv up to date at every update.
+
+    The model's ``rows`` hold the earlier updates, those before a resumed run began too.
+    """
 
     def __init__(self, path: Path):
         super().__init__()
-        self.path, self.rows = path, []  # type: ignore[var-annotated]
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Write the row of the first targets."""
-        self.on_epoch_end(-1, logs)
+        self.path = path
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Add a row."""
-        self.rows.append(dict(logs or {}))
-        files.write_csv(self.path, LOG_COLUMNS, self.rows)
+        """Write the log with this update."""
+        files.write_csv(self.path, LOG_COLUMNS, [*self.model.rows, dict(logs or {})])
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Write the log, also where no update was left."""
+        files.write_csv(self.path, LOG_COLUMNS, self.model.rows)
 
 
 def train(
     estimator: DeepClusterer,
     task: Task,
-    folder: Path,
+    place: RunFolder,
     *,
     method: str,
     seed: int,
@@ -92,9 +158,10 @@ def train(
     ----------
     estimator : DeepClusterer
     task : Task
-    folder : Path
-        Exists and is writable. Gets ae_weights.h5, pretrain_log.csv, log.csv, model_final.h5,
-        labels.npy and results.json.
+    place : RunFolder
+        Gets ae_weights.h5, pretrain_log.csv, log.csv, model_final.h5, labels.npy and results.json;
+        no file of an earlier run by these names outlives pretraining. With ``pretrained_weights``,
+        ae_weights.h5 is a copy of the autoencoder that was loaded.
     method : str
         Name for the record, such as FcDEC-DA.
     seed : int
@@ -102,25 +169,43 @@ def train(
     pixel_scores : dict, optional
         Scores of that k-means where they are known already.
     """
-    monitors = [] if task.labels is None else [LabelsMonitor(task.labels)]
+    identity = run_identity(estimator, estimator.resolved_params(), task.X)
+    with place.held():
+        return place.finished(identity) or _run(
+            estimator, task, place, identity, {"method": method, "seed": seed}, pixel_scores
+        )
+
+
+def _run(
+    estimator: DeepClusterer,
+    task: Task,
+    place: RunFolder,
+    identity: dict[str, Any],
+    names: dict[str, Any],
+    pixel_scores: dict[str, float] | None,
+) -> dict[str, Any]:
+    """Train, write the files, and return the record."""
     begin = time.monotonic()
     estimator.fit(
         task.X,
-        callbacks=[*monitors, LogWriter(folder / "log.csv")],
-        pretrain_callbacks=[AutoencoderWriter(folder)],
+        callbacks=_watchers(estimator, task, place.path),
+        pretrain_callbacks=[AutoencoderWriter(place.path)],
+        checkpoint_dir=place.checkpoints,
+        checkpoint_every=place.every,
     )
     seconds = {**estimator.seconds_, "total": time.monotonic() - begin}
     # What took long is safe before anything is scored.
-    estimator.save(folder / MODEL_FILE)
-    files.write_array(folder / "labels.npy", estimator.labels_)
+    estimator.save(place.path / MODEL_FILE)
+    files.write_array(place.path / "labels.npy", estimator.labels_)
     if task.labels is not None and pixel_scores is None:
         logger.info("k-means on pixels, for comparison")
-        pixel_scores = results.kmeans_baseline(task.X, estimator.n_clusters, task.labels, seed)
+        pixel_scores = results.kmeans_baseline(
+            task.X, estimator.n_clusters, task.labels, names["seed"]
+        )
     record = {
-        "method": method,
+        **names,
         "dataset": task.name,
         "settings": estimator.resolved_params(),
-        "seed": seed,
         "data": {
             "shape": task.X.shape,
             "sha256": results.data_hash(task.X),
@@ -129,12 +214,23 @@ def train(
         "seconds": seconds,
         "n_iter": estimator.n_iter_,
         "termination_condition": estimator.termination_condition_,
+        "empty_clusters": empty_clusters(estimator.labels_, estimator.n_clusters),
         "cluster_sizes": np.bincount(estimator.labels_, minlength=estimator.n_clusters),
         "metrics": _metrics(estimator, task, pixel_scores),
         **results.environment(),
+        "identity": identity,
     }
-    files.write_json(folder / "results.json", record)
-    return record
+    return place.finish(record)
+
+
+def _watchers(estimator: DeepClusterer, task: Task, folder: Path) -> list[keras.callbacks.Callback]:
+    """Return the callbacks of the clustering phase."""
+    watchers: list[keras.callbacks.Callback] = [LogWriter(folder / "log.csv")]
+    if estimator.pretrained_weights is not None:
+        watchers.insert(0, LoadedAutoencoderWriter(folder, estimator.pretrained_weights))
+    if task.labels is not None:
+        watchers.insert(0, LabelsMonitor(task.labels))
+    return watchers
 
 
 def _metrics(

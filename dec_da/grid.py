@@ -12,11 +12,14 @@ import numpy as np
 from clustering_common import cli, files, results
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.datasets import Dataset, load_dataset
+from clustering_common.run_folder import RunFolder
+from clustering_common.run_state import EVERY
 from dec_da import experiment, presets
 
 logger = logging.getLogger("clustering_common.dec_da")
 COLUMNS = ("dataset", "method", "trials", "acc", "nmi", "ari", "time")
 MEASURES = ("acc", "nmi", "ari")
+KMEANS = "kmeans_acc"
 
 
 def run_grid(
@@ -27,6 +30,8 @@ def run_grid(
     n_trials: int,
     data_dir: str,
     seed: int = 0,
+    resume: bool = False,
+    checkpoint_every: float = EVERY,
     **params: Any,
 ) -> list[dict[str, Any]]:
     """Run every cell and return the rows of results.csv.
@@ -43,13 +48,18 @@ def run_grid(
         Exists and is writable.
     n_trials : int
         Trial i has seed ``seed + i``.
+    resume : bool, default=False
+        Whether finished trials are kept and the one that was stopped goes on.
+    checkpoint_every : float, default=60.0
+        Seconds between two checkpoints of a trial at least.
     **params
         Constructor arguments for every cell; None leaves the paper's own.
 
     Returns
     -------
     list of dict
-        A row per trial, then the mean and the standard deviation of each cell.
+        A row per trial, then the mean and the standard deviation of each cell. Beside the columns
+        of results.csv each has "kmeans_acc", of k-means on the pixels.
     """
     loaded = [load_dataset(name, data_dir) for name in names]
     for method in methods:
@@ -65,8 +75,10 @@ def run_grid(
         for method in methods:
             cells.append([])
             for trial in range(n_trials):
-                row = _run_cell(method, dataset, folder, trial, seed, pixels[trial], params)
-                cells[-1].append(row)
+                path = folder / dataset.name / method / f"trial{trial}"
+                place = RunFolder(path, resume=resume, every=checkpoint_every)
+                row = _run_cell(method, dataset, place, trial, seed, pixels[trial], params)
+                cells[-1].append({**row, KMEANS: pixels[trial]["acc"]})
                 files.write_csv(folder / "results.csv", COLUMNS, _with_means(cells))
     return _with_means(cells)
 
@@ -74,16 +86,14 @@ def run_grid(
 def _run_cell(
     method: str,
     dataset: Dataset,
-    folder: Path,
+    place: RunFolder,
     trial: int,
     seed: int,
     pixel_scores: dict[str, float],
     params: dict[str, Any],
 ) -> dict[str, Any]:
     """Run one trial and return its row."""
-    place = folder / dataset.name / method / f"trial{trial}"
-    place = files.writable_folder("--save-dir", place)
-    logger.info("%s on %s, trial %d, to %s", method, dataset.name, trial, place)
+    logger.info("%s on %s, trial %d, to %s", method, dataset.name, trial, place.path)
     estimator = presets.make_estimator(method, dataset.name, random_state=seed + trial, **params)
     task = experiment.Task(dataset.name, dataset.images, dataset.labels)
     begin = time.monotonic()
@@ -112,14 +122,19 @@ def _with_means(cells: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any
         rows += cell
         for name, function in (("mean", np.mean), ("std", np.std)):
             values = {
-                key: float(function([row[key] for row in cell])) for key in (*MEASURES, "time")
+                key: float(function([row[key] for row in cell]))
+                for key in (*MEASURES, KMEANS, "time")
             }
             rows.append({**cell[0], "trials": name, **values})
     return rows
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the table that a grid ends with: mean and deviation beside the paper's figures."""
+    """Return the table that a grid ends with.
+
+    Mean and deviation of each cell, beside k-means on the pixels, the mean of as many trials: what
+    any method must beat; and the paper's figures.
+    """
     lines = []
     for mean, std in zip(
         [row for row in rows if row["trials"] == "mean"],
@@ -130,8 +145,9 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             [mean["dataset"], mean["method"]]
             + [f"{mean[key]:.3f} ± {std[key]:.3f}" for key in MEASURES]
+            + [f"{mean[KMEANS]:.3f}"]
             + [f"{paper[key]:.3f}" if paper else "-" for key in ("acc", "nmi")]
             + [f"{mean['time']:.0f} s"]
         )
-    columns = ["data set", "method", "acc", "nmi", "ari", "paper acc", "paper nmi", "time"]
+    columns = ["data set", "method", *MEASURES, "k-means acc", "paper acc", "paper nmi", "time"]
     return cli.table(columns, lines)

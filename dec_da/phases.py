@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from clustering_common.callbacks import FiniteLoss, Progress, Recorder, diverged
+from clustering_common.callbacks import FiniteLoss, Progress, Recorder, diverged, empty_clusters
 from clustering_common.checkpoints import Checkpoint
 from clustering_common.run_state import Checkpointer, RunState
 from clustering_common.seeds import SeedStream
@@ -155,6 +155,7 @@ class TargetUpdates(keras.callbacks.Callback):
         super().__init__()
         self.update_interval, self.max_iter, self.tol = update_interval, max_iter, tol
         self.n_iter, self.termination_condition = 0, "max_iter"
+        self._n_empty = 0
 
     @property
     def state(self) -> dict[str, Any]:
@@ -182,7 +183,7 @@ class TargetUpdates(keras.callbacks.Callback):
                 f"{self.model.clustering.alpha!r}. The paper uses 1."
             )
         if logs is not None:
-            logs["iter"] = 0
+            logs.update(iter=0, n_empty_clusters=self._report_empty())
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Take new targets and compare the labels with the last ones."""
@@ -194,20 +195,27 @@ class TargetUpdates(keras.callbacks.Callback):
         label_change = float(np.mean(last != self.model.labels))
         self.n_iter = min((epoch + 1) * self.update_interval, self.max_iter)
         if logs is not None:
-            logs.update(iter=self.n_iter, label_change=label_change)
+            n_empty = self._report_empty()
+            logs.update(iter=self.n_iter, label_change=label_change, n_empty_clusters=n_empty)
         if label_change < self.tol:
             self.termination_condition = "tol"
             self.model.stop_training = True
 
+    def _report_empty(self) -> int:
+        """Return how many clusters are empty, and log it when there are more than before."""
+        n_clusters = self.model.clustering.n_clusters
+        n_empty = n_clusters - len(np.unique(self.model.labels))
+        problem = empty_clusters(self.model.labels, n_clusters)
+        if problem and n_empty > self._n_empty:
+            logger.warning("clustering: %s", problem)
+        self._n_empty = n_empty
+        return n_empty
+
 
 def warn_of_empty_clusters(labels: np.ndarray, n_clusters: int) -> None:
     """Warn when clusters are empty, or all samples are in one."""
-    n_used = len(np.unique(labels))
-    if n_used == 1 < n_clusters and len(labels) > 1:
-        problem = "all samples are in one cluster (collapse)"
-    elif n_used < n_clusters:
-        problem = f"{n_clusters - n_used} of {n_clusters} clusters are empty"
-    else:
+    problem = empty_clusters(labels, n_clusters)
+    if not problem:
         return
     warnings.warn(
         f"After fit, {problem}. Choose fewer clusters, a smaller learning rate, or scale X.",

@@ -91,7 +91,7 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
         checkpoint_dir : path-like, optional
             Folder for checkpoints of this run. If it holds one of the same settings and data, fit
             goes on from there, to the same result as if it had never stopped; callbacks see only
-            what is new. The checkpoints go when fit ends.
+            what is new. Remove the folder when fit has ended.
         checkpoint_every : float, default=60.0
             Seconds between two checkpoints at least.
 
@@ -117,8 +117,8 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
             show_progress(self.verbose)
             identity = run_identity(self, self.get_params(), X) if checkpoint_dir else {}
             run = RunState(checkpoint_dir, identity, checkpoint_every)
-            self._learn(X, run, callbacks)
-            run.finish()
+            with run.going_on():
+                self._learn(X, run, callbacks)
         return self
 
     def _learn(self, X: Any, run: RunState, callbacks: Any) -> None:

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 
 from clustering_common import cli, files, results
-from clustering_common.callbacks import LabelsMonitor, scores
+from clustering_common.callbacks import LabelsMonitor, empty_clusters, scores
 from clustering_common.datasets import load_dataset
+from clustering_common.run_folder import RunFolder
+from clustering_common.run_state import run_identity
 from clustering_common.user_data import load_user_data
 from kingdra_cluster.base import LadderClusterer
 from kingdra_cluster.configs import Config
@@ -76,23 +78,45 @@ def run(
     estimator: LadderClusterer,
     X: np.ndarray,
     labels: np.ndarray | None,
-    folder: Path,
+    place: RunFolder,
     *,
     seed: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Train, write all files of the run to ``folder``, and return results.json's content.
+    """Train, write all files of the run, and return results.json's content.
 
     Parameters
     ----------
-    folder : Path
-        Exists and is writable. Gets model.h5, labels.npy, history.json and results.json.
+    place : RunFolder
+        Gets model.h5, labels.npy, history.json and results.json.
     say : callable
         Takes each line meant for the user.
     """
-    monitors = [] if labels is None else [LabelsMonitor(labels)]
-    estimator.fit(X, callbacks=[*monitors, IterationPrinter(say)])
-    record = {
+    identity = run_identity(estimator, estimator.get_params(), X)
+    with place.held():
+        finished = place.finished(identity)
+        if finished:
+            return finished
+        monitors = [] if labels is None else [LabelsMonitor(labels)]
+        estimator.fit(
+            X,
+            callbacks=[*monitors, IterationPrinter(say)],
+            checkpoint_dir=place.checkpoints,
+            checkpoint_every=place.every,
+        )
+        # What took long is safe before anything is scored.
+        estimator.save(place.path / "model.h5")
+        files.write_array(place.path / "labels.npy", estimator.labels_)
+        files.write_json(place.path / "history.json", estimator.history_)
+        record = _record(config, estimator, X, labels, seed)
+        return place.finish({**record, "identity": identity})
+
+
+def _record(
+    config: Config, estimator: LadderClusterer, X: Any, labels: np.ndarray | None, seed: int
+) -> dict[str, Any]:
+    """Return what results.json says of the run."""
+    return {
         "config": config.name,
         "model": config.model,
         "settings": estimator.get_params(),
@@ -107,16 +131,12 @@ def run(
         "seconds": estimator.seconds_,
         "n_iter": estimator.n_iter_,
         "termination_condition": estimator.termination_condition_,
+        "empty_clusters": empty_clusters(estimator.labels_, estimator.n_class),
         "cluster_sizes": np.bincount(estimator.labels_, minlength=estimator.n_class),
         "metrics": {} if labels is None else _metrics(estimator, X, labels, seed),
         "paper": config.paper_figure(),
         **results.environment(),
     }
-    estimator.save(folder / "model.h5")
-    files.write_array(folder / "labels.npy", estimator.labels_)
-    files.write_json(folder / "history.json", estimator.history_)
-    files.write_json(folder / "results.json", record)
-    return record
 
 
 def _metrics(estimator: LadderClusterer, X: Any, labels: np.ndarray, seed: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from clustering_common.training import (
 from kingdra_cluster import losses
 from kingdra_cluster.ladder import LadderNetwork
 
+BLOCK_OPERATIONS = 4e11  # of one dispatch on a CPU: a few seconds
 BLOCK_BYTES = 32 * 2**20  # of rows fed from the host at a time, where X is sparse
 
 
@@ -199,12 +200,17 @@ class LadderTrainer(SteppedModel):
 
     @property
     def block_steps(self) -> int:
-        """Mini-batches per dispatch; few where rows are fed from the host."""
-        if not self.is_sparse:
-            return super().block_steps
-        members, width = self.network.n_members, self.network.layer_sizes[0]
-        step_bytes = 2 * 4 * members * self.unlabelled.members[0].batch_size * width
-        return max(1, min(super().block_steps, BLOCK_BYTES // step_bytes))
+        """Mini-batches per dispatch; few where a signal would wait long or rows are fed."""
+        batch_size = self.unlabelled.members[0].batch_size
+        n_steps = super().block_steps
+        if backend.is_cpu():
+            n_kernel = sum(int(np.prod(kernel.shape)) for kernel in self.network.kernels)
+            # Three encoder passes and a decoder, there and twice back, 2 operations a weight.
+            n_steps = min(n_steps, int(BLOCK_OPERATIONS / (24 * n_kernel * batch_size)))
+        if self.is_sparse:
+            step_bytes = 2 * 4 * self.network.n_members * batch_size * self.network.layer_sizes[0]
+            n_steps = min(n_steps, BLOCK_BYTES // step_bytes)
+        return max(1, n_steps)
 
 
 class PopulationInference:

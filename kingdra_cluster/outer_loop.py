@@ -191,6 +191,7 @@ class OuterLoop:
         trainer.labels = combine(state.member_proba, state.mapping, settings.ens_common_mapping)
         if state.buckets:
             trainer.pseudo_labels = pseudo_labels_from_buckets(state.buckets, self.X.shape[0])
+        row["n_empty_clusters"] = settings.n_class - len(np.unique(trainer.labels))
         row["member_agreement"] = member_agreement(state.member_proba, state.mapping)
         _warn_of_collapse(trainer.labels, iteration)
         return row

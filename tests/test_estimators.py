@@ -8,7 +8,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from clustering_common.callbacks import LabelsMonitor, TrainingDivergedError, scores
+from clustering_common.callbacks import LabelsMonitor, Recorder, TrainingDivergedError, scores
 from dec_da import ConvDEC, ConvIDEC, FcDCN, FcDEC, FcIDEC, base, phases
 from tests.sklearn_checks import OF_THE_CLASS, checks
 
@@ -272,6 +272,22 @@ def test_labels_are_watched_but_never_learned_from(fitted, X, image_labels):
     # The labels of the last update are the final ones: no step comes after it.
     last = {name: model.history_["cluster"][-1][name] for name in ("acc", "nmi", "ari")}
     assert last == scores(image_labels, model.labels_)
+
+
+def test_labels_that_cannot_be_watched(X, image_labels):
+    """Told before the first step of clustering."""
+    losses = Recorder()
+    for labels, text in (
+        (
+            image_labels[:-1],
+            r"^labels_true must be 36 labels, one a sample; got 35\. Give the labels",
+        ),
+        (np.eye(3)[image_labels], r"^labels_true must be one-dimensional; got shape \(36, 3\)"),
+        ([*image_labels[:-1], float("nan")], r"^labels_true must be free of NaN"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            make(FcDEC).fit(X, callbacks=[LabelsMonitor(labels), losses])
+    assert losses.rows == []
 
 
 # --- bad arguments and data ---

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from clustering_common.callbacks import LabelsMonitor, TrainingDivergedError
+from clustering_common.callbacks import LabelsMonitor, Recorder, TrainingDivergedError
 from clustering_common.metrics import accuracy
 from clustering_common.seeds import SeedStream
 from kingdra_cluster import KingdraCluster, LadderIM, ensemble, outer_loop
@@ -105,6 +105,15 @@ def test_same_seed_same_labels_and_nothing_global(blobs):
 def test_truth_never_reaches_the_learner(fitted, blobs):
     plain = kingdra(n_iter=4).fit(blobs, np.zeros(45))
     assert_array_equal(plain.labels_, fitted.labels_)
+
+
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_matrix])
+def test_labels_of_another_length_are_told_before_the_first_iteration(form, blobs):
+    rows = Recorder()
+    text = r"^labels_true must be 45 labels, one a sample; got 44\. Give the labels"
+    with pytest.raises(ValueError, match=text):
+        kingdra().fit(form(blobs), callbacks=[LabelsMonitor(np.arange(44) % 3), rows])
+    assert rows.rows == []
 
 
 def test_one_iteration_works(blobs):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -7,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import keras
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 import main
-from clustering_common import cli
+from clustering_common import cli, datasets
+from clustering_common.callbacks import TrainingDivergedError
+from clustering_common.run_folder import RunFolder
 from clustering_common.seeds import SeedStream
 from clustering_common.weights import write_weights
 from dec_da import experiment, presets
@@ -162,7 +167,88 @@ def test_pretrained_weights_skip_pretraining(run, digits_file, tmp_path):
     assert read_csv(second / "log.csv") == read_csv(first / "log.csv")
     record = json.loads((second / "results.json").read_text())
     assert record["settings"]["pretrained_weights"] == str(weights)
-    assert not (second / "pretrain_log.csv").exists()
+    assert (second / "pretrain_log.csv").read_text().splitlines() == ["epoch,loss"]
+    assert arrays_of(second / "ae_weights.h5") == arrays_of(weights)
+
+
+def arrays_of(path):
+    """Return {place: numbers} of all that a weight file holds."""
+    arrays = {}
+
+    def keep(name, item):
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = item[()].tolist()
+
+    with h5py.File(path) as file:
+        file.visititems(keep)
+    return arrays
+
+
+def test_loaded_weights_leave_nothing_stale(tmp_path):
+    """Beside this run's files none of an earlier run's may pass for one of this run's."""
+    X = np.random.default_rng(0).random((20, 64)).astype(np.float32)
+    task = experiment.Task("x", X, None)
+
+    def train(folder, seed, **params):
+        folder.mkdir(exist_ok=True)
+        estimator = presets.make_estimator(
+            "FcDEC", None, n_clusters=2, max_iter=0, random_state=seed, **params
+        )
+        experiment.train(estimator, task, RunFolder(folder), method="FcDEC", seed=0)
+
+    run, other = tmp_path / "run", tmp_path / "other"
+    train(run, 0, pretrain_epochs=1)
+    train(other, 1, pretrain_epochs=1)
+    old, new = arrays_of(run / "ae_weights.h5"), arrays_of(other / "ae_weights.h5")
+    assert old != new
+    log = (run / "pretrain_log.csv").read_text()
+    assert len(log.splitlines()) == 2
+    # The folder's own autoencoder: the log beside it is still its log.
+    train(run, 0, pretrained_weights=run / "ae_weights.h5")
+    assert (run / "pretrain_log.csv").read_text() == log
+    assert arrays_of(run / "ae_weights.h5") == old
+    # A whole model: its autoencoder alone.
+    train(run, 0, pretrained_weights=other / "model_final.h5")
+    assert (run / "pretrain_log.csv").read_text().splitlines() == ["epoch,loss"]
+    assert arrays_of(run / "ae_weights.h5") == new
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_an_interrupted_run_leaves_no_earlier_model(own, tmp_path):
+    X = np.random.default_rng(0).random((20, 64)).astype(np.float32)
+    params = {"n_clusters": 2, "pretrain_epochs": 0, "max_iter": 0}
+    estimator = presets.make_estimator("FcDEC", None, **params)
+    experiment.train(
+        estimator, experiment.Task("x", X, None), RunFolder(tmp_path), method="FcDEC", seed=0
+    )
+    loaded = tmp_path / ("model_final.h5" if own else "given.h5")
+    (tmp_path / "given.h5").write_bytes((tmp_path / "model_final.h5").read_bytes())
+    experiment.LoadedAutoencoderWriter(tmp_path, loaded).on_train_begin()
+    # What the run starts from is the user's, also where it is in the way.
+    kept = {"model_final.h5"} if own else set()
+    wanted = {"ae_weights.h5", "pretrain_log.csv", "given.h5"} | kept
+    assert set(os.listdir(tmp_path)) == wanted
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_diverged_autoencoder_is_not_written(value, old_run):
+    """1e30 is finite, but what the layers make of it is not."""
+    X = np.random.default_rng(0).random((20, 64)).astype(np.float32)
+    estimator = presets.make_estimator("FcDEC", None, n_clusters=2, pretrain_epochs=0)
+    original = experiment.AutoencoderWriter.on_train_end
+    before = snapshot(old_run)
+
+    def on_train_end(self, logs=None):
+        for weight in self.model.encoder.weights:
+            weight.assign(np.full(weight.shape, value, np.float32))
+        original(self, logs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment.AutoencoderWriter, "on_train_end", on_train_end)
+        task = experiment.Task("x", X, None)
+        with pytest.raises(TrainingDivergedError, match=r"^The autoencoder became nan .*Scale X"):
+            experiment.train(estimator, task, RunFolder(old_run), method="FcDEC", seed=0)
+    assert snapshot(old_run) == before
 
 
 def test_own_data_without_labels(run, digits_file, tmp_path):
@@ -226,7 +312,7 @@ def test_all_files_are_there_when_nothing_is_trained(tmp_path):
     X = np.random.default_rng(0).random((20, 64)).astype(np.float32)
     estimator = presets.make_estimator("FcDEC", None, n_clusters=2, pretrain_epochs=0, max_iter=0)
     task = experiment.Task("x", X, np.arange(20) % 2)
-    experiment.train(estimator, task, tmp_path, method="FcDEC", seed=0)
+    experiment.train(estimator, task, RunFolder(tmp_path), method="FcDEC", seed=0)
     wanted = {"ae_weights.h5", "model_final.h5", "pretrain_log.csv", "log.csv", "results.json"}
     assert wanted - set(os.listdir(tmp_path)) == set()
 
@@ -266,7 +352,8 @@ def refused(run, *argv, flag, folder=None):
         (["--pretrain-epochs", "-1"], r"--pretrain-epochs: must be an integer >= 0; got '-1'"),
         (["--maxiter", "x"], r"--maxiter: must be an integer >= 0; got 'x'"),
         (["-i", "0"], r"-i/--update-interval: must be an integer >= 1; got '0'"),
-        (["--n-clusters", "0"], r"--n-clusters: must be an integer >= 1; got '0'"),
+        (["--n-clusters", "0"], r"--n-clusters: must be an integer >= 1 and <= 1e\+09; got '0'"),
+        (["--n-clusters", "9" * 12], r"--n-clusters: must be an integer .* <= 1e\+09; got '9{12}'"),
         (["--optimizer", "lion"], r"--optimizer.*'lion'"),
         (["--seed", "-1"], r"--seed: must be an integer >= 0 and <= .*; got '-1'"),
         (["--nonsense"], r"--nonsense"),
@@ -311,19 +398,43 @@ def test_bad_data(run, digits_file, old_run, tmp_path):
     bad = X.copy()
     bad[5, 3] = np.nan
     np.save(tmp_path / "nan.npy", bad)
-    check("nan.npy", r"nan\.npy must be finite; got NaN or infinity in 1 of 120 rows.* row 5\.")
+    check(
+        "nan.npy",
+        r"--data '.*nan\.npy' must be finite; got NaN or infinity in 1 of 120 rows.* row 5\.",
+    )
     np.save(tmp_path / "few.npy", X[:4])
-    check("few.npy", r"n.clusters must be at most n_samples=4; got 10\.")
+    check("few.npy", r"error: --n-clusters must be at most n_samples=4; got 10\.")
     (tmp_path / "empty.npy").write_bytes(b"")
-    check("empty.npy", r"empty\.npy.* 0 bytes")
+    check("empty.npy", r"error: --data '.*empty\.npy' must be non-empty; got 0 bytes")
     np.save(tmp_path / "size.npy", np.zeros((20, 10, 10), np.float32))
-    check("size.npy", r"got 10x10x1\. Resize or pad to 8x8 or 12x12", "--method", "ConvDEC")
+    text = r"--data '.*size\.npy' must be images .* got 10x10x1\. Resize or pad to 8x8 or 12x12"
+    check("size.npy", text, "--method", "ConvDEC")
     np.save(tmp_path / "vector.npy", np.zeros((20, 50), np.float32))
-    check("vector.npy", r"aug_pretrain must be False.*\(50,\)", "--method", "FcDEC-DA")
+    text = r"error: the augmentation of --method FcDEC-DA must be False .*\(50,\)"
+    check("vector.npy", text, "--method", "FcDEC-DA")
+    check("vector.npy", r"error: --aug-cluster must be False .*\(50,\)", "--aug-cluster")
     (tmp_path / "text.csv").write_text("a,b\n1,x\n")
-    check("text.csv", r"text\.csv.*'x' in line 2, column 2")
+    check("text.csv", r"error: --data '.*text\.csv' must be .*'x' in line 2, column 2")
     np.save(tmp_path / "short.npy", np.zeros(3))
-    check("X.npy", r"120 labels", "--labels", tmp_path / "short.npy")
+    text = r"error: --labels '.*short\.npy' must be a file of 120 labels"
+    check("X.npy", text, "--labels", tmp_path / "short.npy")
+    text = r"error: --labels must be an existing file; got '.*none\.npy'"
+    check("X.npy", text, "--labels", tmp_path / "none.npy")
+
+
+def test_labels_of_another_length_are_refused_before_training(run, old_run, monkeypatch):
+    dataset = datasets.load_dataset("digits", "data")
+    short = dataclasses.replace(dataset, labels=dataset.labels[:-1])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args: short)
+    text = r"error: the labels of --dataset digits must be 1797 labels, one a sample; got 1796\."
+    refused(run, *TINY, "-d", old_run, flag=text, folder=old_run)
+
+
+def test_a_bad_scale_names_the_data(run, digits_file, old_run, tmp_path):
+    np.save(tmp_path / "huge.npy", np.load(digits_file) * 1e30)
+    text = r"(became|nan|inf).* Scale --data '.*huge\.npy' to about \[0, 1\]"
+    path = tmp_path / "huge.npy"
+    refused(run, "--data", path, *OWN, "-d", old_run, flag=text, folder=tmp_path)
 
 
 def test_bad_weights(run, digits_file, old_run, tmp_path):
@@ -335,14 +446,16 @@ def test_bad_weights(run, digits_file, old_run, tmp_path):
     good = dense_autoencoder(64, (8, 5), SeedStream(0))
     write_weights(tmp_path / "ae.h5", good.layers)
     texts = {
-        "other.h5": r"other\.h5': layer 'encoder_0' has shapes 64x7, 7 where .* 64x8, 8",
-        "corrupt.h5": r"must be a whole HDF5 file of Keras weights; got .*corrupt\.h5'",
+        "other.h5": r"fit .*other\.h5': layer 'encoder_0' has shapes 64x7, 7 where .* 64x8, 8",
+        "corrupt.h5": r"be a whole HDF5 file of Keras weights; got .*corrupt\.h5'",
     }
     args = ["--data", digits_file, *OWN, "-d", old_run]
     for name, text in texts.items():
         path = tmp_path / name
-        refused(run, *args, "--pretrained-weights", path, flag=text, folder=tmp_path)
-        refused(run, *args, "-t", "-w", path, flag=text, folder=tmp_path)
+        flag = rf"error: --pretrained-weights must {text}"
+        refused(run, *args, "--pretrained-weights", path, flag=flag, folder=tmp_path)
+        flag = rf"error: --weights must {text}"
+        refused(run, *args, "-t", "-w", path, flag=flag, folder=tmp_path)
     missing = r"it has no layer that fits 'clustering' with shapes 10x5"
     refused(run, *args, "-t", "-w", tmp_path / "ae.h5", flag=missing, folder=tmp_path)
 
@@ -382,7 +495,7 @@ def test_one_line_as_a_process(digits_file, tmp_path):
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("main.py: error: n_clusters must be at most n_samples=4; got 10.")
+    assert lines[0].startswith("main.py: error: --n-clusters must be at most n_samples=4; got 10.")
 
 
 @pytest.mark.slow
@@ -408,7 +521,7 @@ def test_a_whole_run_as_a_process(verbose, tmp_path):
     [
         (ValueError("x must be\n y"), 2, "error: x must be y"),
         (FileNotFoundError("gone"), 2, "error: gone"),
-        (MemoryError(), 2, "error: MemoryError"),
+        (MemoryError(), 2, f"error: ran out of memory. {cli.MEMORY_HINT}"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (cli.TerminatedError(), 143, "terminated"),
     ],
@@ -419,6 +532,85 @@ def test_exit_codes(error, code, text, capsys):
 
     assert cli.run(command, []) == code
     assert capsys.readouterr().err.endswith(f": {text}\n")
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's, which is imported by nobody here."""
+
+
+@pytest.mark.parametrize(
+    ("error", "amount"),
+    [
+        (
+            ResourceExhaustedError(
+                "{{function_node x}} OOM when allocating tensor with shape[9,10] and type float on "
+                "/job:localhost [Op:Fill]\n\nHint: if you want ..."
+            ),
+            " (OOM when allocating tensor with shape[9,10])",
+        ),
+        (ResourceExhaustedError("\nno numbers"), ""),
+        (
+            RuntimeError("Exception when calling\n\nRESOURCE_EXHAUSTED: Out of memory allocating "
+                         "400 bytes.\n"),
+            " (Out of memory allocating 400 bytes)",
+        ),
+        (RuntimeError("InternalError: Dst tensor is not initialized."), ""),
+        (
+            MemoryError("Unable to allocate 3 GiB for an array with shape (9,)"),
+            " (Unable to allocate 3 GiB for an array with shape (9,))",
+        ),
+    ],
+)  # fmt: skip
+def test_too_little_memory_is_one_line(error, amount, capsys):
+    def command(argv):
+        raise error
+
+    assert cli.run(command, [], memory_hint="Lower --batch-size.") == 2
+    line = f": error: ran out of memory{amount}. Lower --batch-size.\n"
+    assert capsys.readouterr().err.endswith(line)
+
+
+def test_what_an_engine_raises_is_known_as_too_little_memory():
+    with pytest.raises(Exception) as caught:  # each engine has its own
+        keras.ops.zeros((10**11, 10))
+    assert cli.is_out_of_memory(caught.value)
+    assert not cli.is_out_of_memory(RuntimeError("out of luck"))
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("tol must be > 0; got 'tol'.", "--tol must be > 0; got 'tol'."),
+        ("Choose another tol.", "Choose another tol."),
+        ("each of max_iter must be 1. See X.", "each of --maxiter must be 1. See --data."),
+        ("max_iter must be 1; got 'max_iter'.", "--maxiter must be 1; got 'max_iter'."),
+        ('X must be "X"; got /a/X.npy, X.npy.', '--data must be "X"; got /a/X.npy, X.npy.'),
+        ("'/a b/X.npy' must be X.", "FILE must be --data."),
+        ("a user's X is no person's X", "a user's --data is no person's --data"),
+    ],
+)  # fmt: skip
+def test_messages_name_what_was_typed(message, text):
+    names = {"tol": "--tol", "max_iter": "--maxiter", "X": "--data", "'/a b/X.npy'": "FILE"}
+    assert cli.renamed(message, names) == text
+    error = FileNotFoundError(message)
+    with pytest.raises(FileNotFoundError) as caught, cli.naming(names):
+        raise error
+    assert caught.value is error
+    assert str(error) == text
+
+
+def test_an_error_of_the_system_stays_as_it_is():
+    with pytest.raises(OSError, match=r"\[Errno 28\] X must go: 'X'"), cli.naming({"X": "--data"}):
+        raise OSError(28, "X must go", "X")
+
+
+def test_every_setting_has_a_flag_and_is_a_parameter():
+    flags = main.build_parser().flags
+    assert flags["n_clusters"] == "--n-clusters"
+    assert flags["save_dir"] == "--save-dir"
+    for cls in presets.CLASSES.values():
+        params = set(cls().get_params()) | {"layer_sizes"}
+        assert set(main.SETTINGS) <= params & set(flags)
 
 
 def test_a_bug_keeps_its_traceback():

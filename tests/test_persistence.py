@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from clustering_common import weights
+from clustering_common import files, weights
 from clustering_common.backend import to_numpy
 from dec_da import ConvDEC, FcDCN, FcDEC, FcIDEC
 
@@ -370,6 +370,72 @@ def test_an_interrupted_write_leaves_the_old_file(error, dense, tmp_path, monkey
         dense.save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["model.h5"]
+
+
+WRITERS = {
+    "save": lambda dense, path: dense.save(path),
+    "write_weights": lambda dense, path: weights.write_weights(path, dense._network.layers),
+    "write_json": lambda dense, path: files.write_json(path, {}),
+    "write_csv": lambda dense, path: files.write_csv(path, ["a"], []),
+    "write_array": lambda dense, path: files.write_array(path, np.zeros(1)),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_path_that_cannot_be_written_is_named(name, dense, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (
+        r"^path must be in a folder that exists; got 'nodir/x\.h5', and 'nodir' does not exist\. "
+        r"Make that folder first\.$"
+    )
+    with pytest.raises(FileNotFoundError, match=text):
+        WRITERS[name](dense, "nodir/x.h5")
+    Path("dir.h5").mkdir()
+    text = r"^path must be a file that can be written; got 'dir\.h5' \(Is a directory\)\. Choose"
+    with pytest.raises(IsADirectoryError, match=text):
+        WRITERS[name](dense, Path("dir.h5"))
+    Path("file").write_text("in the way")
+    text = r"^path must be a file .*; got 'file/x\.h5' \(Not a directory\)\. Choose"
+    with pytest.raises(NotADirectoryError, match=text):
+        WRITERS[name](dense, "file/x.h5")
+    assert sorted(os.listdir()) == ["dir.h5", "file"]
+    assert not os.listdir("dir.h5")
+
+
+def test_an_error_while_writing_names_the_path(tmp_path):
+    with pytest.raises(OSError, match=r"got '.*/x\.h5' \(no space for .*/x\.h5\)\. Choose"):
+        with files.replacing(tmp_path / "x.h5") as temporary:
+            raise OSError(f"no space for {temporary}")
+    # Another file's error is not this one's.
+    with pytest.raises(FileNotFoundError, match=r"^\[Errno 2\] .*other"):
+        with files.replacing(tmp_path / "x.h5"):
+            (tmp_path / "other").read_text()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_copy_of_some_layers(dense, saved, images, tmp_path):
+    path = tmp_path / "copy.h5"
+    weights.copy_weights(saved, path, without=["clustering"])
+    with h5py.File(path) as file:
+        assert set(file) == {"encoder_0", "encoder_1", "decoder_1", "decoder_0"}
+    estimator = FcDEC(3, layer_sizes=(8, 3), pretrained_weights=path, max_iter=0, random_state=1)
+    X = images.reshape(36, 64)
+    assert np.array_equal(estimator.fit(X).transform(X), dense.transform(X))
+    weights.copy_weights(path, path, without=["decoder_0"])
+    with h5py.File(path) as file:
+        assert set(file) == {"encoder_0", "encoder_1", "decoder_1"}
+    with pytest.raises(FileNotFoundError, match=r"^weights must be an existing \.h5 file"):
+        weights.copy_weights(tmp_path / "none.h5", path)
+
+
+def test_a_copy_of_a_keras_2_model(dense, tmp_path):
+    arrays = arrays_by_layer(dense)
+    write_classic(tmp_path / "classic.h5", {"input": {}, **arrays}, "model_weights")
+    weights.copy_weights(tmp_path / "classic.h5", tmp_path / "copy.h5")
+    before = all_arrays(dense)
+    assert weights.load_weights(tmp_path / "copy.h5", dense._network.layers) == list(arrays)
+    for a, b in zip(before, all_arrays(dense), strict=True):
+        assert np.array_equal(a, b)
 
 
 def test_a_new_file_is_as_readable_as_others(saved, tmp_path):

@@ -55,11 +55,13 @@ def short_blocks(monkeypatch):
     monkeypatch.setattr(training, "BLOCK_STEPS", 2)  # so that epochs have several blocks
 
 
-@pytest.mark.parametrize("cls", [FcDEC, FcIDEC, FcDCN, ConvIDEC])
+@pytest.mark.parametrize(
+    "cls", [FcDEC, *(pytest.param(c, marks=pytest.mark.slow) for c in (FcIDEC, FcDCN, ConvIDEC))]
+)
 def test_resumed_runs_equal_the_uninterrupted_run(cls, images, tmp_path):
     whole = make(cls).fit(images)
     assert len(whole.history_["cluster"]) == 5
-    for n_blocks in (0, 1, 4, 7, 11, 13, 14, 17, 20, 22):
+    for n_blocks in (1, 7, 13, 14, 20):
         folder = tmp_path / str(n_blocks)
         killer = KillAfter(n_blocks)
         stopped = make(cls)
@@ -78,7 +80,6 @@ def test_resumed_runs_equal_the_uninterrupted_run(cls, images, tmp_path):
                 np.testing.assert_array_equal(ours, theirs)
             else:
                 assert ours == theirs
-        assert not list(folder.iterdir())
 
 
 ROUNDS = {"n_iter": 3, "batch_size": 6, "denoising_cost": (1, 1, 1), "random_state": 0}
@@ -96,7 +97,7 @@ def ladder(cls):
 @pytest.mark.parametrize("cls", [KingdraCluster, LadderIM])
 def test_resumed_rounds_equal_the_uninterrupted_run(cls, blobs, tmp_path, monkeypatch):
     whole = ladder(cls).fit(blobs)
-    for n_blocks in (0, 1, 3, 5, 8, 10, 12, 14):
+    for n_blocks in (0, 5, 10, 14):
         folder = tmp_path / str(n_blocks)
         write, left = run_state.RunState.write, [n_blocks]
 

@@ -54,7 +54,11 @@ GRID = ["--methods", "FcDEC", "FcIDEC-DA", "--datasets", "digits", "--trials", 2
 def test_grid(run, tiny, tmp_path):
     code, out, _ = run(*GRID, "--pretrain-epochs", 1, "--maxiter", 2)
     assert code == 0
-    assert "paper acc" in out and "FcIDEC-DA" in out
+    lines = [re.split(" {2,}", line) for line in out.splitlines()[:3]]
+    assert lines[0] == [
+        "data set", "method", "acc", "nmi", "ari", "k-means acc", "paper acc", "paper nmi", "time",
+    ]  # fmt: skip
+    assert [line[:2] for line in lines[1:]] == [["digits", "FcDEC"], ["digits", "FcIDEC-DA"]]
     with open("results/dec_da/results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {"trials", "acc", "nmi", "ari", "time"} <= set(rows[0])
@@ -66,6 +70,11 @@ def test_grid(run, tiny, tmp_path):
     record = json.loads((cell / "results.json").read_text())
     assert record["seed"] == 1 and record["settings"]["random_state"] == 1
     assert record["metrics"]["final"]["acc"] == pytest.approx(second)
+    # k-means on the pixels, the mean of both trials, beside each method.
+    places = [tmp_path / f"results/dec_da/digits/FcDEC/trial{i}/results.json" for i in range(2)]
+    metrics = [json.loads(place.read_text())["metrics"] for place in places]
+    kmeans = np.mean([figures["kmeans_pixels"]["acc"] for figures in metrics])
+    assert [line[5] for line in lines[1:]] == [f"{kmeans:.3f}"] * 2
 
 
 def test_a_diverged_trial_does_not_end_the_grid(run, tiny, monkeypatch):
@@ -78,12 +87,27 @@ def test_a_diverged_trial_does_not_end_the_grid(run, tiny, monkeypatch):
 
     monkeypatch.setattr(grid.experiment, "train", train)
     code, out, _ = run(*GRID, "--pretrain-epochs", 1, "--maxiter", 2)
-    assert code == 0 and "nan" in out
+    assert code == 0
+    cells = re.split(" {2,}", out.splitlines()[1])
+    assert cells[2].startswith("nan") and 0.7 < float(cells[5]) < 0.9
     with open("results/dec_da/results.csv", newline="") as file:
         means = {
             row["method"]: row["acc"] for row in csv.DictReader(file) if row["trials"] == "mean"
         }
     assert means["FcDEC"] == "nan" and float(means["FcIDEC-DA"]) > 0
+
+
+def test_help_tells_the_defaults(run):
+    """Kept by hand: --help must not wait for an engine to start."""
+    code, out, err = run("--help")
+    assert (code, err) == (0, "")
+    text = " ".join(out.split())
+    large, digits = (presets.DATASET_SETTINGS[name] for name in ("mnist", "digits"))
+    assert (
+        f"the paper's {large['max_iter']}; for digits, which it lacks, {digits['max_iter']}" in text
+    )
+    assert large["pretrain_epochs"] == digits["pretrain_epochs"]
+    assert f"default: {large['pretrain_epochs']}, the paper's" in text
 
 
 def test_grid_arguments_and_a_config_exclude_each_other(run):

@@ -1,0 +1,58 @@
+"""Signals that wait until a run has written its checkpoint."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+
+class TerminatedError(BaseException):
+    """SIGTERM, as an exception that no handler for errors catches."""
+
+
+class StopRequest:
+    """A signal that waits for a run to see to it.
+
+    Attributes
+    ----------
+    signal_number : int or None
+        The signal that came, if any.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._is_deferring = False
+
+    def listen(self) -> None:
+        """Take SIGTERM and SIGINT from now on: for a command line, which owns its process."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.handle)
+
+    def handle(self, signal_number: int, frame: Any = None) -> None:
+        """Note the signal where a run will see to it; else, or the second time, raise at once."""
+        if self._is_deferring and self.signal_number is None:
+            self.signal_number = signal_number
+            return
+        self._raise(signal_number)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let a signal wait for `raise_if_any`, or the end of the block."""
+        self._is_deferring = True
+        try:
+            yield
+            self.raise_if_any()
+        finally:
+            self._is_deferring, self.signal_number = False, None
+
+    def raise_if_any(self, message: str = "") -> None:
+        """Raise what the waiting signal means."""
+        if self.signal_number is not None:
+            self._raise(self.signal_number, message)
+
+    def _raise(self, signal_number: int, message: str = "") -> NoReturn:
+        kind = KeyboardInterrupt if signal_number == signal.SIGINT else TerminatedError
+        raise kind(message)
+
+
+STOP = StopRequest()  # signals belong to the process, and so does this

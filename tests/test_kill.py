@@ -1,0 +1,146 @@
+"""Runs of the command lines that are killed, resumed, and compared with a run that was not."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+SMALL = ["--layer-sizes", "32", "10", "--maxiter", "60", "-i", "6", "--tol", "0", "-v", "0"]
+CONFIG = {
+    "dataset": "digits", "n_class": 10, "n_en": 3, "n_iter": 4,
+    "n_epochs_per_iter0": 1, "n_epochs_per_iter": 1, "low_th": 1, "high_th": 2, "thresh": 0,
+    "fc_layer_sizes": [32, 32, 10],
+}  # fmt: skip
+
+
+def main_command(tmp_path, n_epochs=8):
+    return [
+        "main.py", "--method", "FcDEC-DA", "--dataset", "digits", *SMALL,
+        "--pretrain-epochs", str(n_epochs),
+    ]  # fmt: skip
+
+
+def config_command(tmp_path, n_iter=4):
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps({**CONFIG, "n_iter": n_iter}))
+    return ["run_exp.py", str(path), "-v", "0"]
+
+
+def grid_command(tmp_path):
+    return [
+        "run_exp.py", "--methods", "FcDEC", "FcDCN", "--datasets", "digits", "--trials", "1",
+        "--pretrain-epochs", "2", "--maxiter", "30", "-v", "0",
+    ]  # fmt: skip
+
+
+def start(command, folder, *more):
+    arguments = [*command, "-d", str(folder), "--checkpoint-every", "0", *more]
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return out
+
+
+def content(folder):
+    """Return what must be alike: labels and logs, and the scores, by the file's name."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.name == "labels.npy":
+            found[name] = np.load(path).tobytes()
+        elif path.name in ("log.csv", "pretrain_log.csv", "history.json"):
+            found[name] = path.read_text()
+        elif path.name == "results.csv":
+            with open(path) as file:
+                rows = list(csv.DictReader(file))
+            found[name] = [{k: v for k, v in row.items() if k != "time"} for row in rows]
+        elif path.name == "results.json":
+            found[name] = json.loads(path.read_text())["metrics"]
+    assert found
+    return found
+
+
+def stop_and_resume(command, folder, seconds, signal_number):
+    """Run the command, signal it after some time, and run it to its end with --resume."""
+    process = start(command, folder)
+    time.sleep(seconds)
+    process.send_signal(signal_number)
+    _, err = process.communicate(timeout=120)
+    if process.returncode != 0:
+        assert process.returncode in (-signal_number, 128 + signal_number), err
+        if process.returncode > 0 and "--resume" in err:
+            assert len(err.strip().splitlines()) == 1
+            assert list(folder.rglob("checkpoint-*.state"))
+    finish(start(command, folder, "--resume"))
+    assert not list(folder.rglob("checkpoint-*"))
+    assert not list(folder.rglob(".*"))
+    return process.returncode
+
+
+def check_stops(command, tmp_path, n_stops, signal_number, seed):
+    """Stop ``n_stops`` runs at random moments; each ends as the run that was not stopped."""
+    begin = time.monotonic()
+    finish(start(command, tmp_path / "whole"))
+    total = time.monotonic() - begin
+    rng = np.random.default_rng(seed)
+    codes = []
+    # The first third is imports and reading the data, where there is nothing to resume.
+    for stop, share in enumerate(rng.uniform(0.35, 1, n_stops)):
+        folder = tmp_path / f"stop{stop}"
+        folder.mkdir()
+        codes.append(stop_and_resume(command, folder, share * total, signal_number))
+        assert content(folder) == content(tmp_path / "whole")
+    assert any(codes), "no run was stopped before its end"
+
+
+@pytest.mark.parametrize(("make", "n_stops"), [(main_command, 2), (config_command, 1)])
+def test_killed_runs_end_as_if_they_were_not(make, n_stops, tmp_path):
+    check_stops(make(tmp_path), tmp_path, n_stops, signal.SIGKILL, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "n_stops"), [(main_command, 10), (config_command, 6), (grid_command, 4)]
+)
+def test_killed_at_20_moments(make, n_stops, tmp_path):
+    command = make(tmp_path, 40) if make is main_command else make(tmp_path)
+    check_stops(command, tmp_path, n_stops, signal.SIGKILL, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [main_command, config_command, grid_command])
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_terminated_runs_leave_a_checkpoint(make, signal_number, tmp_path):
+    check_stops(make(tmp_path), tmp_path, 3, signal_number, seed=2)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    command = main_command(tmp_path, 1)
+    first = finish(start(command, tmp_path / "run"))
+    model = tmp_path / "run" / "model_final.h5"
+    written = model.stat().st_mtime_ns
+    again = finish(start(command, tmp_path / "run", "--resume"))
+    assert again == first and model.stat().st_mtime_ns == written
+    other = start([*command, "--seed", "1"], tmp_path / "run", "--resume")
+    _, err = other.communicate(timeout=120)
+    assert other.returncode == 2 and len(err.strip().splitlines()) == 1
+    assert "random_state=0" in err and "--resume" in err
