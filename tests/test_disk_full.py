@@ -1,0 +1,86 @@
+"""A disk that is full at any write: a clear line, and no damaged file under a final name."""
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clustering_common import checkpoints, files, weights
+from clustering_common.run_folder import RunFolder
+from dec_da import FcDEC, experiment
+
+pytestmark = pytest.mark.filterwarnings("ignore:After fit, ")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(folder, X, seed):
+    estimator = FcDEC(
+        2, layer_sizes=(4, 2), pretrain_epochs=1, max_iter=2, update_interval=1, random_state=seed
+    )
+    task = experiment.Task("x", X, np.arange(len(X)) % 2)
+    place = RunFolder(folder, every=0)
+    return experiment.train(estimator, task, place, method="FcDEC", seed=seed)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_enospc_at_every_write_in_turn(tmp_path, monkeypatch, blobs):
+    run(tmp_path / "whole", blobs, 0)
+    whole = contents(tmp_path / "whole")
+    n_writes, count = 0, [0]
+    replacing = files.replacing
+
+    @files.contextmanager
+    def full(path, durable=False):
+        with replacing(path, durable) as temporary:
+            yield temporary
+            count[0] -= 1
+            if count[0] == 0:
+                os.truncate(temporary, temporary.stat().st_size // 2)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
+
+    for module in (files, weights, checkpoints):
+        monkeypatch.setattr(module, "replacing", full)
+    folder = tmp_path / "run"
+    while True:
+        n_writes += 1
+        count[0] = n_writes
+        try:
+            run(folder, blobs, 0)
+        except OSError as error:
+            assert len(str(error).splitlines()) == 1 and ".part" not in str(error)
+            for name, content in contents(folder).items():
+                if name not in ("results.json", "model_final.h5", "log.csv"):  # times; partial log
+                    assert content == whole[name]
+            assert not list(folder.rglob(".*"))
+            continue
+        break
+    assert n_writes > 8
+
+
+@pytest.mark.parametrize("limit", [2_000, 30_000])
+def test_a_full_disk_is_one_line(limit, tmp_path):
+    command = [
+        sys.executable, "main.py", "--dataset", "digits", "--layer-sizes", "64", "10",
+        "--pretrain-epochs", "1", "--maxiter", "2", "-v", "0", "-d", str(tmp_path),
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and str(tmp_path) in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".part", ".h5")]

@@ -1,0 +1,160 @@
+"""Every loader against files that were damaged at random: a documented error or a clean read."""
+
+import gzip
+import json
+import resource
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+from clustering_common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from clustering_common.dataset_files import read_idx, read_jf, read_npz
+from clustering_common.prepare_zip import unpack
+from clustering_common.run_folder import RunFolder
+from clustering_common.user_data import load_user_data
+from dec_da import FcDEC
+from kingdra_cluster import LadderIM
+from kingdra_cluster.configs import read_config
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+N_MUTATIONS = 50  # of each kind of file; 12 kinds
+MAX_SECONDS = 10
+MAX_GROWTH = 2**20  # KiB of memory: 1 GB
+DOCUMENTED = (ValueError, FileNotFoundError)
+
+
+def damaged(content, rng):
+    """Return ``content`` cut, with bits flipped, with two parts swapped, doubled, or emptied."""
+    how = rng.integers(6)
+    data = bytearray(content)
+    if how == 0:
+        return bytes(data[: rng.integers(len(data))])
+    if how == 1 and rng.random() < 0.2:
+        return b""
+    if how == 2:
+        middle = len(data) // 2
+        return bytes(data[middle:] + data[:middle])
+    if how == 3:
+        begin, end = sorted(rng.integers(len(data), size=2))
+        return bytes(data[:end] + data[begin:])
+    # Headers are where a flipped bit asks for the most memory: half of the flips hit them.
+    reach = min(len(data), 200) if how == 4 else len(data)
+    for place in rng.integers(reach, size=rng.integers(1, 9)):
+        data[place] ^= 1 << rng.integers(8)
+    return bytes(data)
+
+
+def vectors():
+    return np.random.default_rng(0).random((20, 16)).astype(np.float32)
+
+
+def make_h5(path):
+    FcDEC(2, layer_sizes=(4, 2), pretrain_epochs=1, max_iter=1, random_state=0).fit(vectors()).save(
+        path
+    )
+
+
+def make_ladder(path):
+    model = LadderIM(2, fc_layer_sizes=(4, 2), denoising_cost=(1, 1, 1), n_iter=1, random_state=0)
+    model.fit(vectors()).save(path)
+
+
+def make_npz(path):
+    np.savez_compressed(path, X=vectors(), y=np.arange(20) % 2)
+
+
+def make_csv(path):
+    lines = [",".join([*map(str, row), str(i % 2)]) for i, row in enumerate(vectors())]
+    path.write_text("\n".join([",".join([*(f"f{i}" for i in range(16)), "label"]), *lines]) + "\n")
+
+
+def make_idx(path):
+    images = np.random.default_rng(0).integers(256, size=(20, 8, 8), dtype=np.uint8)
+    header = bytes([0, 0, 8, 3]) + np.array(images.shape, ">u4").tobytes()
+    path.write_bytes(gzip.compress(header + images.tobytes()))
+
+
+def make_jf(path):
+    rows = np.random.default_rng(0).integers(0, 9, size=(5, 256)) / 4
+    lines = [f"{i} " + " ".join(f"{v:g}" for v in row) for i, row in enumerate(rows)]
+    path.write_text("\n".join(["10 256", *lines, "-1"]) + "\n")
+
+
+def make_zip(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in (("X", np.ones((20, 784), np.float32)), ("Y", np.arange(20) % 10)):
+            np.save(path.parent / "part.npy", array)
+            archive.write(path.parent / "part.npy", f"mnist/train_{name}.npy")
+    (path.parent / "part.npy").unlink()
+
+
+def make_config(path):
+    path.write_text(json.dumps({"dataset": "digits", "n_class": 10, "fc_layer_sizes": [30, 10]}))
+
+
+def make_results(path):
+    path.write_text(json.dumps({"identity": {"class": "FcDEC", "n_clusters": 3}, "metrics": {}}))
+
+
+def make_checkpoint(path):
+    write_checkpoint(path, Checkpoint({"phase": "pretrain", "step": 3}, {"w": vectors()}))
+
+
+def read_results(path):
+    RunFolder(path.parent, resume=True).finished({"class": "FcDEC", "n_clusters": 3})
+
+
+KINDS = {
+    "model.h5": (make_h5, FcDEC.load),
+    "ladder.h5": (make_ladder, LadderIM.load),
+    "weights.h5": (make_h5, lambda path: FcDEC(2, layer_sizes=(4, 2)).load_weights(path, (16,))),
+    "x.npy": (lambda path: np.save(path, vectors()), load_user_data),
+    "x.npz": (make_npz, load_user_data),
+    "mnist.npz": (make_npz, lambda path: read_npz(path, ["X", "y"])),
+    "x.csv": (make_csv, load_user_data),
+    "images.gz": (make_idx, lambda path: read_idx(path, 3)),
+    "usps_train.jf": (make_jf, read_jf),
+    "sets.zip": (make_zip, lambda path: unpack(path, path.parent / "data", lambda line: None)),
+    "config.json": (make_config, read_config),
+    "results.json": (make_results, read_results),
+    "checkpoint-000001.state": (make_checkpoint, read_checkpoint),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_damaged_files(name, tmp_path):
+    make, load = KINDS[name]
+    path = tmp_path / name
+    make(path)
+    whole = path.read_bytes()
+    (tmp_path / "data").mkdir()
+    load(path)
+    rng = np.random.default_rng(len(name))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    n_refused = 0
+    for _ in range(N_MUTATIONS):
+        content = damaged(whole, rng)
+        path.write_bytes(content)
+        begin = time.monotonic()
+        try:
+            load(path)
+        except DOCUMENTED as error:
+            n_refused += 1
+            assert len(str(error).splitlines()) == 1, str(error)
+        assert time.monotonic() - begin < MAX_SECONDS
+        assert path.read_bytes() == content
+    assert n_refused > N_MUTATIONS // 4
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MAX_GROWTH
+
+
+def test_a_loader_never_unpickles(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit('unpickled')",))
+
+    path = tmp_path / "x.npy"
+    np.save(path, np.array([Trap()], object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"x\.npy"):
+        load_user_data(path)
