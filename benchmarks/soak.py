@@ -1,4 +1,4 @@
-"""Repeated fits in one process: does memory stay where it was?
+"""Repeated fits in one process, and whether memory stays where it was.
 
 python -m benchmarks.soak [--minutes 30]
 """
