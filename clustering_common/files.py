@@ -58,7 +58,8 @@ def _naming(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not temporary.search(str(error)):
+        # A write that fails names no file at all.
+        if not temporary.search(str(error)) and (error.filename or not error.errno):
             raise
         if not target.parent.exists():
             folder = str(target.parent)

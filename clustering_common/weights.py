@@ -5,9 +5,10 @@ The root attribute ``layer_names`` lists the layers; each has a group with the a
 its name ends in ``.h5``.
 """
 
+import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def write_weights(
     arrays : dict of ndarray, optional
         Kept in the group ``estimator``.
     """
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with _written(path) as file:
         names = {
             layer.name: [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
             for layer in layers
@@ -54,6 +55,19 @@ def write_weights(
             file.create_dataset("estimator/config", data=json.dumps(config, default=plain))
         for name, array in (arrays or {}).items():
             file.create_dataset(f"estimator/{name}", data=array)
+
+
+@contextmanager
+def _written(path: str | os.PathLike) -> Iterator[h5py.File]:
+    """Yield an HDF5 file in memory that becomes ``path``, whole or not at all.
+
+    On a full disk HDF5's own writes fail piece by piece and again at every close.
+    """
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        yield file
+    with replacing(path) as temporary:
+        temporary.write_bytes(memory.getbuffer())
 
 
 def copy_weights(
@@ -74,7 +88,7 @@ def copy_weights(
         }
         # All is read first: the two paths may be one file.
         arrays = [[np.asarray(dataset) for dataset in layers[name]] for name in layers]
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with _written(path) as file:
         _write_layers(file, names, arrays)
 
 

@@ -84,7 +84,9 @@ class AutoencoderWriter(keras.callbacks.Callback):
                 raise diverged("The autoencoder became nan in the last step of pretraining")
         _remove_earlier(self.folder, [*STALE, PRETRAIN_LOG])
         write_weights(self.folder / AUTOENCODER_FILE, [layer for layer in layers if layer.weights])
-        rows = [{"epoch": epoch, **row} for epoch, row in enumerate(self.model.rows, start=1)]
+        rows = [
+            {"epoch": epoch, **row} for epoch, row in enumerate(self.model.recorder.rows, start=1)
+        ]
         files.write_csv(self.folder / PRETRAIN_LOG, PRETRAIN_COLUMNS, rows)
 
 
@@ -127,7 +129,7 @@ def _remove_earlier(folder: Path, names: Sequence[str], keep: Path | None = None
 class LogWriter(keras.callbacks.Callback):
     """Keep log.csv up to date at every update.
 
-    The model's ``rows`` hold the earlier updates, those before a resumed run began too.
+    The model's ``recorder`` holds the earlier updates, those before a resumed run began too.
     """
 
     def __init__(self, path: Path):
@@ -136,11 +138,11 @@ class LogWriter(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the log with this update."""
-        files.write_csv(self.path, LOG_COLUMNS, [*self.model.rows, dict(logs or {})])
+        files.write_csv(self.path, LOG_COLUMNS, [*self.model.recorder.rows, dict(logs or {})])
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write the log, also where no update was left."""
-        files.write_csv(self.path, LOG_COLUMNS, self.model.rows)
+        files.write_csv(self.path, LOG_COLUMNS, self.model.recorder.rows)
 
 
 def train(

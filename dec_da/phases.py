@@ -49,14 +49,14 @@ def pretrain(
     n_epochs: int,
     seeds: SeedStream,
     callbacks: Sequence[keras.callbacks.Callback],
-    run: RunState,
+    run: RunState | None = None,
 ) -> list[dict[str, Any]]:
     """Train the autoencoder and return a row of logs per epoch."""
     schedule = BatchSchedule(model.data.shape[0], batch_size, seeds.seed("pretrain batches"))
     recorder = Recorder()
-    model.rows = recorder.rows
+    model.recorder = recorder
     model.prepare(optimizer)
-    checkpointer = Checkpointer(run, PRETRAIN, recorder.rows)
+    checkpointer = Checkpointer(run or RunState(None), PRETRAIN, recorder.rows)
     model.fit_steps(
         schedule.batches,
         steps_per_epoch=schedule.steps_per_pass,
@@ -101,9 +101,9 @@ def cluster(
     tol: float,
     seeds: SeedStream,
     callbacks: Sequence[keras.callbacks.Callback],
-    run: RunState,
-    variables: Sequence[Any],
-    earlier: dict[str, Any],
+    run: RunState | None = None,
+    variables: Sequence[Any] = (),
+    earlier: dict[str, Any] | None = None,
 ) -> ClusteringResult:
     """Train encoder and centres until the labels are stable (SPEC 1.5).
 
@@ -113,15 +113,15 @@ def cluster(
     schedule = BatchSchedule(len(model.labels), batch_size, seeds.seed("cluster batches"))
     updates = TargetUpdates(update_interval, max_iter, tol)
     recorder = Recorder()
-    model.rows = recorder.rows
+    model.recorder = recorder
     model.prepare(optimizer)
     model.stop_training = False
     checkpointer = Checkpointer(
-        run,
+        run or RunState(None),
         CLUSTER,
         recorder.rows,
         variables=variables,
-        collect=lambda: ({**earlier, **updates.state}, {"labels": model.labels}),
+        collect=lambda: ({**(earlier or {}), **updates.state}, {"labels": model.labels}),
         restore=updates.restore,
     )
     stopped = bool(checkpointer.found and checkpointer.found.values["stopped"])

@@ -194,7 +194,7 @@ def test_label_change_is_the_share_of_labels_that_changed(blobs):
     assert np.array_equal(watcher.labels[1], np.array([1, 0, 2])[first])
     changes = [row["label_change"] for row in result.history[1:]]
     assert changes == pytest.approx([2 / 3] * 3)
-    assert set(result.history[0]) == {"iter"}
+    assert set(result.history[0]) == {"iter", "n_empty_clusters"}
     assert result.termination_condition == "max_iter"
 
 

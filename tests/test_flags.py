@@ -48,11 +48,13 @@ def test_out_of_range_values(prog, flag, action, capsys):
         values = [text] if action.nargs is None else ["1", text]
         if action.choices is None and not _is_refused(action, text):
             continue
+        if len(values) > 1 and text.startswith("-") and not text[1:2].isdigit():
+            continue  # to argparse, another flag
         line = refused(COMMANDS[prog], [f"{flag}={text}"] if len(values) == 1 else [flag, *values],
                        capsys)  # fmt: skip
         assert flag in line, line
         n_refused += 1
-    assert n_refused >= 6
+    assert n_refused >= 5
 
 
 def _is_refused(action, text):

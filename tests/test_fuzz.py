@@ -102,6 +102,10 @@ def make_checkpoint(path):
     write_checkpoint(path, Checkpoint({"phase": "pretrain", "step": 3}, {"w": vectors()}))
 
 
+def unpacked(path):
+    unpack(path, path.parent / "data", lambda line: None, force=True)
+
+
 def read_results(path):
     RunFolder(path.parent, resume=True).finished({"class": "FcDEC", "n_clusters": 3})
 
@@ -116,7 +120,7 @@ KINDS = {
     "x.csv": (make_csv, load_user_data),
     "images.gz": (make_idx, lambda path: read_idx(path, 3)),
     "usps_train.jf": (make_jf, read_jf),
-    "sets.zip": (make_zip, lambda path: unpack(path, path.parent / "data", lambda line: None)),
+    "sets.zip": (make_zip, unpacked),
     "config.json": (make_config, read_config),
     "results.json": (make_results, read_results),
     "checkpoint-000001.state": (make_checkpoint, read_checkpoint),
