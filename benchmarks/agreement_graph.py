@@ -1,6 +1,6 @@
 """Seconds and peak memory of the agreement graph, each run in a process of its own.
 
-Usage: python benchmarks/agreement_graph.py [--repeats 3] [--only TEXT] [--json FILE]
+Usage: python -m benchmarks.agreement_graph [--repeats 3] [--only TEXT] [--json FILE]
 
 Inputs: "realistic" members mostly agree, "unrelated" members vote at random, so nearly every
 tuple is distinct. Peak is the high-water mark of the whole process, "start" the mark just

@@ -50,7 +50,7 @@ class MemberNetwork:
 class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
     """Abstract estimator: ladder networks trained without labels."""
 
-    learned_values = ("history_", "n_iter_", "termination_condition_")
+    learned_values = ("history_", "n_iter_", "termination_condition_", "seconds_")
     learned_arrays = ("labels_", "member_mapping_", "pseudo_labels_")
 
     # Common to all constructors; a subclass may fix some as class attributes.
@@ -189,6 +189,9 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
 
     def _set_network(self, network: MemberNetwork) -> None:
         self._network = network
+        if not hasattr(self, "member_mapping_"):
+            # Of a weight file alone: members that were taught share one naming.
+            self.member_mapping_ = np.tile(np.arange(self.n_class), (self._n_members, 1))
 
     def _set_sample_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
         self._sample_shape = tuple(map(int, sample_shape))
@@ -206,7 +209,6 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
             dtype=np.float32,
             reset=reset,
             ensure_all_finite=False,
-            accept_large_sparse=False,
         )
         if hasattr(X, "toarray"):
             if not np.isfinite(X.data).all():

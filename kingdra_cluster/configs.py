@@ -51,9 +51,14 @@ class Config:
 
     def paper_figure(self) -> dict[str, float]:
         """Return the published ``acc`` and ``std``, {} where there is none."""
-        text = resources.files("kingdra_cluster").joinpath("paper.json").read_text()
         method, dataset = self.paper_row or ("", "")
-        return json.loads(text)["methods"].get(method, {}).get(dataset, {})
+        return _paper().get(method, {}).get(dataset, {})
+
+
+def _paper() -> dict[str, Any]:
+    """Return the paper's table, method by method."""
+    text = resources.files("kingdra_cluster").joinpath("paper.json").read_text()
+    return json.loads(text)["methods"]
 
 
 def read_config(path: str | os.PathLike) -> Config:
@@ -88,8 +93,37 @@ def read_config(path: str | os.PathLike) -> Config:
             f"{source.name}: training_path must name a .npy file, or dataset a data set, and not "
             f"both; got {places['training_path']!r} and {places['dataset']!r}. Give one of them."
         )
-    row = content.pop("paper_row", None)
-    return Config(source.stem, model, content, **places, paper_row=tuple(row) if row else None)
+    _check_places(source, places)
+    row = _paper_row(source, content.pop("paper_row", None))
+    return Config(source.stem, model, content, **places, paper_row=row)
+
+
+def _check_places(source: Path, places: dict[str, Any]) -> None:
+    """Raise unless what names data is text that can be used."""
+    for key, value in places.items():
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"{source.name}: {key} must be text; got {value!r}. Name a file.")
+    if places["dataset"] and places["ground_truth_path"]:
+        raise ValueError(
+            f"{source.name}: ground_truth_path must come with training_path; got "
+            f"{places['ground_truth_path']!r} with dataset {places['dataset']!r}, which brings its "
+            "own labels. Leave it out."
+        )
+
+
+def _paper_row(source: Path, row: Any) -> tuple[str, str] | None:
+    """Return the method and data set of the paper's table that a config names, or raise."""
+    if row is None:
+        return None
+    methods = _paper()
+    if isinstance(row, list) and len(row) == 2 and all(isinstance(name, str) for name in row):
+        method, dataset = row
+        if dataset in methods.get(method, {}):
+            return method, dataset
+    raise ValueError(
+        f"{source.name}: paper_row must be a method and a data set of the paper's table; got "
+        f"{row!r}. The methods are {', '.join(methods)}."
+    )
 
 
 def _parsed(source: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from clustering_common import cli, files, results
 from clustering_common.callbacks import LabelsMonitor, empty_clusters, scores
 from clustering_common.datasets import load_dataset
+from clustering_common.prepare_layout import FOLDERS
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import run_identity
 from clustering_common.user_data import load_user_data
@@ -60,17 +61,24 @@ def load_data(config: Config, data_dir: str) -> tuple[np.ndarray, np.ndarray | N
         value = getattr(config, key)
         path = Path(data_dir) / value if value else None
         if path is not None and not path.is_file():
-            folder = path.parent.name
-            name = {"20_news": "20news"}.get(folder, folder)
             raise FileNotFoundError(
-                f"{key} must be an existing file; got {str(path)!r}. Make it by "
-                f"'python -m clustering_common.prepare {name}'."
+                f"{key} must be an existing file; got {str(path)!r}. {_way_out(path, data_dir)}"
             )
         paths.append(path)
     if paths[0] is None:
         raise ValueError("training_path must be given; got None. Name a .npy file.")
     X, labels = load_user_data(paths[0], paths[1])
     return X.reshape(len(X), -1), labels
+
+
+def _way_out(path: Path, data_dir: str) -> str:
+    """Return how to come by a missing file."""
+    names = {folder: name for name, folder in FOLDERS.items()}
+    if path.parent.name not in names:
+        return "Check the path; it starts from --data-dir."
+    where = "" if data_dir == "." else f" --data-dir {data_dir}"
+    command = f"python -m clustering_common.prepare {names[path.parent.name]}{where}"
+    return f"Make it by '{command}'."
 
 
 def run(

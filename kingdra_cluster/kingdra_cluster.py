@@ -35,7 +35,7 @@ class KingdraCluster(LadderClusterer):
     med_th : int, default=4
         No effect; the release reads it and uses it nowhere.
     thresh : float, default=0.9
-        A sample is sure where every member's largest probability exceeds it; from 0 to 1.
+        A sample is sure where every member's largest probability exceeds it; from 0 to below 1.
     batch_size : int, default=64
     ens_common_mapping : bool, default=True
         Whether all members are taught one naming of the clusters, and averaged for prediction.
@@ -200,6 +200,11 @@ class KingdraCluster(LadderClusterer):
         for name in ("low_th", "med_th", "high_th"):
             check_number(name, getattr(self, name))
         check_number("thresh", self.thresh, low=0, high=1)
+        if self.thresh == 1 and self.use_pseudo_labels:
+            raise ValueError(
+                f"thresh must be below 1, which no probability exceeds; got {self.thresh!r}. The "
+                "paper uses 0.9; use_pseudo_labels=False is the ensemble without pseudo-labels."
+            )
         check_number("sup_loss_w_init", self.sup_loss_w_init, low=0)
         if self.mi_loss_w_it2 is not None:
             check_number("mi_loss_w_it2", self.mi_loss_w_it2, low=0)

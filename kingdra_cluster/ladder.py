@@ -114,9 +114,10 @@ class LadderNetwork(keras.layers.Layer):
         """
 
         def disturbed(values: Any) -> Any:
-            noisy = values[:, 1:]
+            # Split, not slices: its gradient is one concatenation, theirs are padded sums.
+            clean, noisy = ops.split(values, [1], axis=1)
             draws = noise(tuple(noisy.shape))
-            return ops.concatenate([values[:, :1], noisy + noise_std * draws], axis=1)
+            return ops.concatenate([clean, noisy + noise_std * draws], axis=1)
 
         n_members, n_passes, batch = passes.shape[:3]
         z = [disturbed(passes)]

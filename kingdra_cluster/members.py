@@ -243,7 +243,8 @@ class PopulationInference:
         """Set mean and variance of every normalised layer, exactly, layer by layer (SPEC 2.5)."""
         for layer in range(self.network.n_layers):
             if self.network.normalised[layer]:
-                mean, variance = self._population(X, layer)
+                with np.errstate(invalid="ignore", over="ignore"):  # of diverged weights
+                    mean, variance = self._population(X, layer)
                 self.network.means[layer].assign(mean)
                 self.network.variances[layer].assign(variance)
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from clustering_common.callbacks import FiniteLoss, Recorder
+from clustering_common.callbacks import FiniteLoss, Recorder, diverged
 from clustering_common.checkpoints import Checkpoint
 from clustering_common.run_state import Checkpointer, RunState
 from clustering_common.seeds import SeedStream
@@ -147,6 +147,13 @@ class OuterLoop:
             if trainer.stop_training:
                 state.termination_condition = "callback"
                 break
+        if self.settings.use_pseudo_labels and state.taught is None:
+            warnings.warn(
+                "No round found pseudo-labels, so the members were never taught. Lower thresh (now "
+                f"{self.settings.thresh!r}) or high_th, train longer, or scale X.",
+                UserWarning,
+                stacklevel=5,
+            )
         if state.member_proba is None:
             # Resumed after the last round.
             state.member_proba = self.inference.probabilities(self.X)
@@ -179,6 +186,9 @@ class OuterLoop:
         # 2. Each member's clean class probabilities for all X.
         self.inference.refresh(self.X)
         state.member_proba = self.inference.probabilities(self.X)
+        # The loss is taken before a step: what the last one did shows only here.
+        if not np.isfinite(state.member_proba).all():
+            raise diverged(f"The probabilities became nan in iteration {iteration}")
         # 3.-6. Buckets of the agreement graph become the next pseudo-labelled set.
         if settings.use_pseudo_labels:
             row.update(self._teach(state.member_proba, iteration))
@@ -193,7 +203,8 @@ class OuterLoop:
             trainer.pseudo_labels = pseudo_labels_from_buckets(state.buckets, self.X.shape[0])
         row["n_empty_clusters"] = settings.n_class - len(np.unique(trainer.labels))
         row["member_agreement"] = member_agreement(state.member_proba, state.mapping)
-        _warn_of_collapse(trainer.labels, iteration)
+        if settings.n_class > 1:
+            _warn_of_collapse(trainer.labels, iteration)
         return row
 
     def _own_names(self) -> np.ndarray:

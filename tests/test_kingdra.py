@@ -22,9 +22,15 @@ from tests.sklearn_checks import OF_THE_CLASS, checks
 
 SMALL = {"fc_layer_sizes": (8, 3), "denoising_cost": (10, 1, 0.1), "batch_size": 16, "n_class": 3}
 ROUNDS = {"n_iter": 2, "n_epochs_per_iter": 2, "random_state": 0}
-TINY = {**SMALL, **ROUNDS, "n_en": 3, "low_th": 0, "high_th": 2, "thresh": 0.0}
+TINY = {
+    **SMALL, **ROUNDS, "n_en": 3, "low_th": 0, "high_th": 2, "thresh": 0.0,
+    "n_epochs_per_iter0": 15, "lr": 0.02, "mi_loss_w_init": 1,  # enough to find pseudo-labels
+}  # fmt: skip
 # a collapse or an empty bucket is no fault of a check on 20 random numbers
-pytestmark = pytest.mark.filterwarnings("ignore:All samples are in one cluster")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:All samples are in one cluster"),
+    pytest.mark.filterwarnings("ignore:No round found pseudo-labels"),
+]
 
 
 def kingdra(**params):
@@ -190,15 +196,13 @@ def test_the_base_weight_changes_once_there_are_pseudo_labels(blobs):
 
     class Weights(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            seen.append(
-                (self.model.pseudo_labels is not None, float(self.model.base_weight.numpy()))
-                if hasattr(self.model.base_weight, "numpy")
-                else (True, 0.0)
-            )
+            weight = float(keras.ops.convert_to_numpy(self.model.base_weight))
+            seen.append((self.model.pseudo_labels is not None, weight))
 
-    kingdra(n_iter=3, mi_loss_w_it2=0.5).fit(blobs, callbacks=[Weights()])
+    model = kingdra(n_iter=3, mi_loss_w_it2=0.5).fit(blobs, callbacks=[Weights()])
+    assert seen[-1][0] and "sup_loss" in model.history_[-1]
     for has_labels, weight in seen:
-        assert weight == pytest.approx(0.5 if has_labels else 0.1)
+        assert weight == pytest.approx(0.5 if has_labels else 1.0)
 
 
 def test_callbacks_see_iterations_and_can_stop(blobs):
@@ -213,7 +217,10 @@ def test_callbacks_see_iterations_and_can_stop(blobs):
 
 def test_sparse_rows_give_what_dense_ones_give(blobs):
     dense = kingdra().fit(blobs)
-    sparse = kingdra().fit(scipy.sparse.csr_matrix(blobs))
+    rows = scipy.sparse.csr_matrix(blobs)
+    rows.indptr, rows.indices = rows.indptr.astype(np.int64), rows.indices.astype(np.int64)
+    sparse = kingdra().fit(rows)
+    assert "sup_loss" in sparse.history_[-1]
     assert_allclose(sparse.predict_proba(blobs), dense.predict_proba(blobs), atol=1e-3)
     assert_allclose(
         [row["loss"] for row in sparse.history_], [row["loss"] for row in dense.history_], rtol=1e-3
@@ -286,3 +293,24 @@ def test_bad_data(blobs):
         kingdra().fit(scipy.sparse.csr_matrix(broken))
     with pytest.raises(NotFittedError):
         clone(kingdra()).predict(blobs)
+
+
+def test_probabilities_that_are_no_numbers_stop_the_run(blobs):
+    model = kingdra(lr=1e38, n_epochs_per_iter0=1, batch_size=45)
+    with pytest.raises(TrainingDivergedError, match=r"became (nan|inf)"):
+        model.fit(blobs)
+    assert not hasattr(model, "labels_")
+
+
+def test_weights_alone_predict(fitted, blobs, tmp_path):
+    fitted.save(tmp_path / "model.h5")
+    loaded = kingdra().load_weights(tmp_path / "model.h5", (6,))
+    assert_array_equal(loaded.member_proba(blobs), fitted.member_proba(blobs))
+    assert loaded.predict(blobs).shape == (45,)
+
+
+def test_members_that_were_never_taught_are_told(blobs):
+    with pytest.raises(ValueError, match="thresh must be below 1"):
+        kingdra(thresh=1).fit(blobs)
+    with pytest.warns(UserWarning, match="No round found pseudo-labels"):
+        kingdra(thresh=0.999999, n_epochs_per_iter0=1).fit(blobs)

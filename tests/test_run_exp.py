@@ -126,7 +126,8 @@ def small_config(folder, **changes):
     content = {
         "training_path": "X.npy", "ground_truth_path": "Y.npy", "n_class": 3, "n_en": 2,
         "high_th": 1, "n_iter": 2, "n_epochs_per_iter0": 1, "fc_layer_sizes": [4, 3],
-        "denoising_cost": [10, 1, 0.1], "batch_size": 20, "low_th": 0, "thresh": 0, **changes,
+        "denoising_cost": [10, 1, 0.1], "batch_size": 20, "low_th": 0, "thresh": 0, "lr": 0.02,
+        "mi_loss_w_init": 1, **changes,
     }  # fmt: skip
     path = folder / "small.json"
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
