@@ -1,0 +1,31 @@
+"""The figures that README's two jobs are held to, on the embedded digits."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "least"),
+    [
+        (["main.py", "--method", "FcDEC-DA", "--dataset", "digits"], 0.84),
+        (["run_exp.py", "configs/kingdra_ladder_im_digits.json"], 0.86),
+    ],
+)
+def test_mean_acc_of_three_seeds(command, least, tmp_path):
+    accs = []
+    for seed in range(3):
+        folder = tmp_path / str(seed)
+        arguments = [*command, "--seed", str(seed), "-v", "0", "-d", str(folder)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, check=True)
+        accs.append(json.loads((folder / "results.json").read_text())["metrics"]["final"]["acc"])
+    assert np.mean(accs) >= least, accs
