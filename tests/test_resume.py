@@ -85,25 +85,25 @@ def test_resumed_runs_equal_the_uninterrupted_run(cls, images, tmp_path):
 
 
 ROUNDS = {
-    "n_iter": 3, "batch_size": 6, "denoising_cost": (1, 1, 1), "lr": 0.02, "mi_loss_w_init": 1,
-    "random_state": 0,
+    "n_class": 3, "fc_layer_sizes": (8, 3), "denoising_cost": (10, 1, 0.1), "batch_size": 16,
+    "n_epochs_per_iter": 2, "lr": 0.02, "mi_loss_w_init": 1, "random_state": 0,
 }  # fmt: skip
 
 
 def ladder(cls):
     if cls is LadderIM:
-        return LadderIM(3, fc_layer_sizes=(12, 3), **{**ROUNDS, "n_iter": 6})
+        return LadderIM(n_iter=9, **ROUNDS)
     return KingdraCluster(
-        3, n_en=3, low_th=0, high_th=1, thresh=0, n_epochs_per_iter0=2, n_epochs_per_iter=1,
-        fc_layer_sizes=(12, 3), **ROUNDS,
-    )  # fmt: skip
+        n_en=3, n_iter=3, low_th=0, high_th=2, thresh=0, n_epochs_per_iter0=15, **ROUNDS
+    )
 
 
 @pytest.mark.parametrize("cls", [KingdraCluster, pytest.param(LadderIM, marks=pytest.mark.slow)])
 def test_resumed_rounds_equal_the_uninterrupted_run(cls, blobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "BLOCK_STEPS", 1)
     whole = ladder(cls).fit(blobs)
     assert ("sup_loss" in whole.history_[-1]) == (cls is KingdraCluster)
-    for n_blocks in (0, 5, 10, 14)[::-EVERY_NTH]:
+    for n_blocks in (0, 13, 31, 35)[::-EVERY_NTH]:
         folder = tmp_path / str(n_blocks)
         write, left = run_state.RunState.write, [n_blocks]
 
