@@ -922,7 +922,9 @@ def test_configs_find_what_was_prepared(tmp_path, monkeypatch):
 
     for name in ("mnist", "20news", "reuters", "cifar10", "stl10"):
         config = read_config(ROOT / "configs" / f"kingdra_ladder_im_{name}.json")
-        with pytest.raises(FileNotFoundError, match=rf"clustering_common.prepare {name} --data-dir"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"clustering_common.prepare {name} --data-dir"
+        ):
             load_data(config, str(tmp_path))
         X, Y = pair()
         if name == "mnist":
