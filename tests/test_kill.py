@@ -102,14 +102,17 @@ def check_stops(command, tmp_path, n_stops, signal_number, seed):
     finish(start(command, tmp_path / "whole"))
     total = time.monotonic() - begin
     rng = np.random.default_rng(seed)
-    codes = []
     # The first third is imports and reading the data, where there is nothing to resume.
     for stop, share in enumerate(rng.uniform(0.35, 1, n_stops)):
-        folder = tmp_path / f"stop{stop}"
-        folder.mkdir()
-        codes.append(stop_and_resume(command, folder, share * total, signal_number))
-        assert content(folder) == content(tmp_path / "whole")
-    assert any(codes), "no run was stopped before its end"
+        for attempt in range(8):
+            folder = tmp_path / f"stop{stop}-{attempt}"
+            folder.mkdir()
+            seconds = share * total * 0.8**attempt
+            code = stop_and_resume(command, folder, seconds, signal_number)
+            assert content(folder) == content(tmp_path / "whole")
+            if code:
+                break  # it was stopped, and not done before: a machine's speed varies
+        assert code, "no run was stopped before its end"
 
 
 @pytest.mark.parametrize(("make", "n_stops"), [(main_command, 2), (config_command, 1)])
