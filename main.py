@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,42 +28,58 @@ def build_parser() -> argparse.ArgumentParser:
         description="Cluster images with DEC-DA. Settings that are not given are the paper's own "
         "for method and data set; for digits, which it lacks, ours.",
     )
-    add = parser.add_argument
     names = [name + suffix for name in METHODS for suffix in ("", "-DA")]
+    add = parser.add_argument
     add("--method", default="FcDEC", choices=names, metavar="METHOD", help=", ".join(names))
+    add("-d", "--save-dir", default="results/temp", help="where files go (default: %(default)s)")
+    add("--seed", type=cli.number(int, 0, high=2**32 - 1), default=0, metavar="SEED",
+        dest="random_state", help="default: 0")  # fmt: skip
+    add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
+    add("-t", "--testing", action="store_true", help="score --weights instead of training")
+    add("-w", "--weights", metavar="FILE", help=".h5 of a trained model, for --testing")
+    cli.add_resume(parser)
+    _add_data(parser.add_argument_group("data").add_argument)
+    _add_network(parser.add_argument_group("network").add_argument)
+    _add_pretraining(parser.add_argument_group("pretraining").add_argument)
+    _add_clustering(parser.add_argument_group("clustering phase").add_argument)
+    return parser
+
+
+def _add_data(add: Callable[..., Any]) -> None:
     add("--dataset", default="mnist", choices=DATASETS, help="default: mnist")
     add("--data-dir", default="data", help="where the data sets' files are; see data/README.md")
     add("--data", metavar="FILE", help="your own .npy, .npz or .csv instead of --dataset")
     add("--labels", metavar="FILE", help="its true labels, for scores only")
     add("--n-clusters", type=cli.number(int, 1, high=MAX_SIZE), help="default: the data set's 10")
-    add("-d", "--save-dir", default="results/temp", help="where files go (default: %(default)s)")
-    augment = {"action": "store_true", "default": None}
-    add("--aug-pretrain", **augment, help="augment images in pretraining")
-    add("--aug-cluster", **augment, help="augment images in the clustering phase")
-    add("--pretrained-weights", metavar="FILE", help=".h5 of an autoencoder: skips pretraining; "
-        "ae_weights.h5 in the save-dir becomes a copy of it")  # fmt: skip
-    add("--pretrain-epochs", type=cli.number(int, 0))
-    add("--pretrain-optimizer", choices=OPTIMIZERS)
-    add("--pretrain-lr", type=cli.number(float, 0, strict=True), metavar="RATE",
-        dest="pretrain_learning_rate")  # fmt: skip
-    add("--optimizer", choices=OPTIMIZERS, help="of the clustering phase")
-    add("--lr", type=cli.number(float, 0, strict=True), metavar="RATE", dest="learning_rate",
-        help="learning rate of that phase")  # fmt: skip
-    add("--batch-size", type=cli.number(int, 1), help="default: 256, for digits 64")
-    add("--maxiter", type=cli.number(int, 0), metavar="STEPS", dest="max_iter",
-        help="training steps of the clustering phase; default: 20000, for digits 560")  # fmt: skip
-    add("-i", "--update-interval", type=cli.number(int, 1), help="steps between updates")
-    add("--tol", type=cli.number(float, 0), help="stop when fewer labels change; default: 0.001")
+
+
+def _add_network(add: Callable[..., Any]) -> None:
     add("--layer-sizes", nargs="+", type=cli.number(int, 1, high=MAX_SIZE), metavar="UNITS",
         help="of an Fc encoder; default: 500 500 2000 10, for digits 500 500 500 10")  # fmt: skip
     add("--alpha", type=cli.number(float, 0, strict=True), help="default: 1")
-    add("--seed", type=cli.number(int, 0, high=2**32 - 1), default=0, metavar="SEED",
-        dest="random_state", help="default: 0")  # fmt: skip
-    cli.add_resume(parser)
-    add("-t", "--testing", action="store_true", help="score --weights instead of training")
-    add("-w", "--weights", metavar="FILE", help=".h5 of a trained model, for --testing")
-    add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
-    return parser
+    add("--batch-size", type=cli.number(int, 1), help="of both phases; default: 256, for digits 64")
+
+
+def _add_pretraining(add: Callable[..., Any]) -> None:
+    add("--aug-pretrain", action="store_true", default=None, help="augment images in this phase")
+    add("--pretrained-weights", metavar="FILE", help=".h5 of an autoencoder: skips pretraining; "
+        "ae_weights.h5 in the save-dir becomes a copy of it")  # fmt: skip
+    add("--pretrain-epochs", type=cli.number(int, 0), help="default: 500")
+    add("--pretrain-optimizer", choices=OPTIMIZERS, help="default: the method's own")
+    add("--pretrain-lr", type=cli.number(float, 0, strict=True), metavar="RATE",
+        dest="pretrain_learning_rate", help="default: the method's own")  # fmt: skip
+
+
+def _add_clustering(add: Callable[..., Any]) -> None:
+    add("--aug-cluster", action="store_true", default=None, help="augment images in this phase")
+    add("--optimizer", choices=OPTIMIZERS, help="default: the method's own")
+    add("--lr", type=cli.number(float, 0, strict=True), metavar="RATE", dest="learning_rate",
+        help="learning rate; default: the method's own")  # fmt: skip
+    add("--maxiter", type=cli.number(int, 0), metavar="STEPS", dest="max_iter",
+        help="training steps at most; default: 20000, for digits 560")  # fmt: skip
+    add("-i", "--update-interval", type=cli.number(int, 1),
+        help="steps between updates; default: 140, for mnist-test and usps 30")  # fmt: skip
+    add("--tol", type=cli.number(float, 0), help="stop when fewer labels change; default: 0.001")
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

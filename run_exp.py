@@ -1,6 +1,7 @@
 """Run experiments: a Kingdra config, or without one the DEC-DA grid of the paper's table."""
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -87,10 +88,7 @@ def run_config(args: argparse.Namespace) -> None:
     path = args.save_dir or f"results/{config.name}"
     place = RunFolder(path, resume=args.resume, every=args.checkpoint_every)
 
-    def say(line: str) -> None:
-        if args.verbose:
-            print(line, flush=True)
-
+    say = functools.partial(print, flush=True) if args.verbose else lambda line: None
     record = experiment.run(config, estimator, X, labels, place, seed=args.seed, say=say)
     print(f"{config.name}: {record['seconds']['total']:.1f} s. Files in {place.path}.")
     if record["empty_clusters"]:

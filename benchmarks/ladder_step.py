@@ -10,6 +10,7 @@ All run in turns in one process, so that a busy machine slows both: the ratio is
 """
 
 import argparse
+import functools
 import itertools
 import json
 import time
@@ -73,6 +74,7 @@ class PlainLadder(SteppedModel):
         """Return z_0..z_L and the logits of one pass."""
 
         def disturbed(a: Any) -> Any:
+            """Add noise, if any."""
             if not noise_std:
                 return a
             return a + noise_std * keras.random.normal(ops.shape(a), seed=self.noise_seed)
@@ -127,6 +129,58 @@ def report(rounds: np.ndarray) -> None:
         )
 
 
+class Arms:
+    """Ten members as one model, and twice one by one, on the same data and batches."""
+
+    def __init__(self, seed: int = 0):
+        rng = np.random.default_rng(seed)
+        X = rng.random((N_SAMPLES, SIZES[0]), np.float32)
+        classes = rng.integers(0, 10, (N_MEMBERS, N_SAMPLES))
+        self.taught = PseudoLabelledSet(rng.integers(0, N_SAMPLES, N_SAMPLES), classes)
+        network = LadderNetwork(N_MEMBERS, SIZES, last_layer_bn=False, seeds=SeedStream(seed))
+        self.ensemble = LadderTrainer(network, X, SETTINGS, BATCH, SeedStream(seed))
+        self.plain, self.fused = (
+            [PlainLadder(X, member, is_fused) for member in range(N_MEMBERS)]
+            for is_fused in (False, True)
+        )
+        for model in (self.ensemble, *self.plain, *self.fused):
+            model.prepare(keras.optimizers.Adam(0.002))
+
+    def _batches(self, start: int, stop: int) -> Any:
+        return self.ensemble._batches(start, stop, self.taught)
+
+    def _batches_of(self, member: int, start: int, stop: int) -> Any:
+        batches = self._batches(start, stop)
+        return keras.tree.map_structure(lambda leaf: leaf[:, member], batches)
+
+    def together(self, n_steps: int) -> float:
+        """Return the seconds of the ensemble."""
+        begin = time.perf_counter()
+        self.ensemble.fit_steps(self._batches, steps_per_epoch=n_steps, n_steps=n_steps)
+        ops.convert_to_numpy(self.ensemble.network.betas[0])
+        return time.perf_counter() - begin
+
+    def apart(self, members: list[PlainLadder], n_steps: int) -> float:
+        """Return the seconds of members trained one after the other."""
+        begin = time.perf_counter()
+        for index, member in enumerate(members):
+            batches = functools.partial(self._batches_of, index)
+            member.fit_steps(batches, steps_per_epoch=n_steps, n_steps=n_steps)
+            ops.convert_to_numpy(member.betas[0])
+        return time.perf_counter() - begin
+
+    def seconds(self, n_steps: int) -> list[float]:
+        """Return the seconds of a step of each: together, plain, plain with fused Adam."""
+        arms = (
+            self.together,
+            functools.partial(self.apart, self.plain),
+            functools.partial(self.apart, self.fused),
+        )
+        # The difference leaves out what each call of fit costs once.
+        few, many = 5, 5 + n_steps
+        return [(arm(many) - arm(few)) / n_steps for arm in arms]
+
+
 def main() -> None:
     """Print the figures, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -134,51 +188,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
-    rng = np.random.default_rng(0)
-    X = rng.random((N_SAMPLES, SIZES[0]), np.float32)
-    taught = PseudoLabelledSet(
-        rng.integers(0, N_SAMPLES, N_SAMPLES), rng.integers(0, 10, (N_MEMBERS, N_SAMPLES))
-    )
-    network = LadderNetwork(N_MEMBERS, SIZES, last_layer_bn=False, seeds=SeedStream(0))
-    ensemble = LadderTrainer(network, X, SETTINGS, BATCH, SeedStream(0))
-    ensemble.prepare(keras.optimizers.Adam(0.002))
-    plain, fused = (
-        [PlainLadder(X, seed, is_fused) for seed in range(N_MEMBERS)] for is_fused in (False, True)
-    )
-    for member in [*plain, *fused]:
-        member.prepare(keras.optimizers.Adam(0.002))
-
-    def batches(start: int, stop: int) -> Any:
-        return ensemble._batches(start, stop, taught)
-
-    def of_member(index: int) -> Any:
-        def one(start: int, stop: int) -> Any:
-            return keras.tree.map_structure(lambda leaf: leaf[:, index], batches(start, stop))
-
-        return one
-
-    def together(n_steps: int) -> float:
-        begin = time.perf_counter()
-        ensemble.fit_steps(batches, steps_per_epoch=n_steps, n_steps=n_steps)
-        ops.convert_to_numpy(network.betas[0])
-        return time.perf_counter() - begin
-
-    def apart(members: list[PlainLadder], n_steps: int) -> float:
-        begin = time.perf_counter()
-        for index, member in enumerate(members):
-            member.fit_steps(of_member(index), steps_per_epoch=n_steps, n_steps=n_steps)
-            ops.convert_to_numpy(member.betas[0])
-        return time.perf_counter() - begin
-
-    arms = [together, lambda n: apart(plain, n), lambda n: apart(fused, n)]
-
-    def steps_alone() -> list[float]:
-        # The difference leaves out what each call of fit costs once.
-        few, many = 5, 5 + args.steps
-        return [(arm(many) - arm(few)) / args.steps for arm in arms]
-
-    steps_alone()
-    rounds = np.array([steps_alone() for _ in range(args.rounds)])
+    arms = Arms()
+    arms.seconds(args.steps)
+    rounds = np.array([arms.seconds(args.steps) for _ in range(args.rounds)])
     report(rounds)
     if args.json:
         with open(args.json, "w") as file:

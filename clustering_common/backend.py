@@ -137,6 +137,7 @@ def _tensorflow_steps(model: Any, step: Step, data: Any) -> Any:
     n_steps, batches = data[0]
 
     def body(index: Any) -> Any:
+        """Train on one mini-batch."""
         step((_entry(batches, index),))
         return (index + 1,)
 
@@ -163,6 +164,7 @@ def _tensorflow_fuse_updates(optimizer: Any) -> None:
     apply = optimizer.apply
 
     def fused(gradients: Any, variables: Any = None) -> None:
+        """Apply the gradients as one compiled operation."""
         tf.function(lambda *grads: apply(grads, variables), jit_compile=True)(*gradients)
 
     if not tf.distribute.has_strategy():
@@ -179,10 +181,12 @@ def _jax_steps(model: Any, step: Step, state: Any, data: Any) -> Any:
     moving = [value for value, held in zip(fixed, is_resident, strict=True) if not held]
 
     def whole(part: Any) -> list[Any]:
+        """Put the values that moved back among those held."""
         rest = iter(part)
         return [v if held else next(rest) for v, held in zip(fixed, is_resident, strict=True)]
 
     def body(index: Any, carry: Any) -> Any:
+        """Train on one mini-batch."""
         trainable, moving, optimizer, metrics = carry
         full = (trainable, whole(moving), optimizer, metrics)
         _, (trainable, after, optimizer, metrics) = step(full, (_entry(batches, index),))
@@ -214,6 +218,7 @@ def _jax_compiled(function: Callable[..., Any], variables: list[Any]) -> Callabl
 
     @jax.jit
     def stateless(values: Any, *args: Any) -> Any:
+        """Call the function with these values of its variables."""
         with keras.StatelessScope(list(zip(variables, values, strict=True))):
             return function(*args)
 
@@ -224,6 +229,7 @@ def _torch_compiled(function: Callable[..., Any], variables: list[Any]) -> Calla
     import torch
 
     def call(*args: Any) -> Any:
+        """Call the function without keeping what gradients need."""
         with torch.no_grad():
             return function(*map(keras.ops.convert_to_tensor, args))
 

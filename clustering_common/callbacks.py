@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
@@ -12,6 +13,12 @@ import numpy as np
 from clustering_common import metrics
 
 logger = logging.getLogger("clustering_common")
+# Keras makes floats of all that it hands to callbacks; these are none.
+WHOLE: dict[str, Callable[[Any], Any]] = {
+    "iter": int,
+    "n_empty_clusters": int,
+    "reused_buckets": bool,
+}
 
 
 def scores(labels_true: Any, labels_pred: Any) -> dict[str, float]:
@@ -148,11 +155,13 @@ class Recorder(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Keep what the update before training logged."""
         if logs:
-            self.rows.append(dict(logs))
+            self.on_epoch_end(-1, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Keep the epoch's logs."""
-        self.rows.append(dict(logs or {}))
+        row = dict(logs or {})
+        row.update({name: kind(row[name]) for name, kind in WHOLE.items() if name in row})
+        self.rows.append(row)
 
 
 class Progress(keras.callbacks.Callback):

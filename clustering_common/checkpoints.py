@@ -143,8 +143,3 @@ class CheckpointFolder:
             except (CheckpointError, OSError) as error:
                 warnings.warn(f"{error}; the one before it is used.", UserWarning, stacklevel=3)
         return None
-
-    def clear(self) -> None:
-        """Remove all checkpoints: the run is finished."""
-        for path in self.paths():
-            path.unlink(missing_ok=True)

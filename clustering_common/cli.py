@@ -52,17 +52,18 @@ def number(
     bound = "" if low is None else f" {'>' if strict else '>='} {low:g}"
     bound += "" if high is None else f"{' and' if bound else ''} <= {high:g}"
     words = f"{'an integer' if kind is int else 'a number'}{bound}"
+    return lambda text: _parsed(text, kind, lambda value: _within(value, low, high, strict), words)
 
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except (ValueError, OverflowError):
-            value = None
-        if value is None or not _is_finite(value) or not _within(value, low, high, strict):
-            raise argparse.ArgumentTypeError(f"must be {words}; got {text!r}")
-        return value
 
-    return parse
+def _parsed(text: str, kind: type, is_allowed: Callable[[float], bool], words: str) -> Any:
+    """Return the number that ``text`` says, or raise with what it must be."""
+    try:
+        value = kind(text)
+    except (ValueError, OverflowError):
+        value = None
+    if value is None or not _is_finite(value) or not is_allowed(value):
+        raise argparse.ArgumentTypeError(f"must be {words}; got {text!r}")
+    return value
 
 
 def _is_finite(value: float) -> bool:
@@ -184,20 +185,21 @@ def run(
             text = " ".join(str(error).split()) or type(error).__name__
         else:
             raise
-        print(f"{prog}: error: {text}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"{prog}: error: {text}\n")
         return BAD_INPUT
     except KeyboardInterrupt as stop:
-        print(_stopped(prog, "interrupted", stop), file=sys.stderr)  # noqa: T201
+        sys.stderr.write(_stopped(prog, "interrupted", stop))
         return 128 + signal.SIGINT
     except TerminatedError as stop:
-        print(_stopped(prog, "terminated", stop), file=sys.stderr)  # noqa: T201
+        sys.stderr.write(_stopped(prog, "terminated", stop))
         return 128 + signal.SIGTERM
     return 0
 
 
 def _stopped(prog: str, how: str, stop: BaseException) -> str:
     """Return the line of a run that a signal stopped."""
-    return f"{prog}: {how}" + (f"; {stop}: --resume goes on from there" if str(stop) else "")
+    rest = f"; {stop}: --resume goes on from there" if str(stop) else ""
+    return f"{prog}: {how}{rest}\n"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

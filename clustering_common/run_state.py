@@ -12,6 +12,7 @@ import numpy as np
 from clustering_common import backend
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.checkpoints import Checkpoint, CheckpointFolder
+from clustering_common.checks import check_number
 from clustering_common.files import plain, remove_parts
 from clustering_common.results import data_hash
 from clustering_common.run_lock import locked
@@ -42,6 +43,7 @@ class RunState:
     """
 
     def __init__(self, folder: Any, identity: dict[str, Any] | None = None, every: float = EVERY):
+        check_number("checkpoint_every", every, low=0)
         self.folder = None if folder is None else CheckpointFolder(folder)
         self.identity = identity or {}
         self.every = every

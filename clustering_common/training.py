@@ -146,6 +146,7 @@ class SteppedModel(keras.Model):
         self._plan = (steps_per_epoch, block_steps, n_steps)
 
         def blocks() -> Iterator[Any]:
+            """Yield every block of the run, padded to one shape."""
             for epoch in range(first_epoch, n_epochs):
                 end = min((epoch + 1) * steps_per_epoch, n_steps)
                 for block in range(blocks_per_epoch):
@@ -170,11 +171,9 @@ def _padded(batches: Callable[[int, int], Any], start: int, stop: int, size: int
     """Return ``([n_steps], batches)`` with the leading axis filled up to ``size``."""
     n_steps = stop - start
     rows = batches(start, stop) if n_steps else batches(0, 1)
-
-    def fill(leaf: np.ndarray) -> np.ndarray:
-        return np.concatenate([leaf, np.repeat(leaf[-1:], size - len(leaf), axis=0)])
-
-    return np.array([n_steps], np.int32), keras.tree.map_structure(fill, rows)
+    return np.array([n_steps], np.int32), keras.tree.map_structure(
+        lambda leaf: np.concatenate([leaf, np.repeat(leaf[-1:], size - len(leaf), axis=0)]), rows
+    )
 
 
 def _endless(blocks: Iterator[Any]) -> Iterator[Any]:

@@ -71,6 +71,7 @@ def documented(layers: str, more: str = "") -> Any:
     """Return a class decorator that fills ``{parameters}`` and ``{notes}`` of the docstring."""
 
     def fill(cls: type) -> type:
+        """Fill the docstring of a class."""
         parameters = PARAMETERS.format(layers=layers, more=more)
         text = (cls.__doc__ or "").replace("{parameters}", parameters)
         cls.__doc__ = text.replace("{notes}", NOTES)

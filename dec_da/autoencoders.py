@@ -51,6 +51,7 @@ def dense_autoencoder(
     last = len(layer_sizes) - 1
 
     def dense(units: int, name: str, linear: bool) -> keras.layers.Layer:
+        """Return a layer with initial weights of its own."""
         initializer = keras.initializers.VarianceScaling(
             1 / 3, mode="fan_in", distribution="uniform", seed=seeds.seed(name)
         )
@@ -120,6 +121,7 @@ def conv_autoencoder(
     small = (height // 8, width // 8, filters[2])
 
     def options(name: str, activation: str | None = "relu") -> dict[str, Any]:
+        """Return what all layers have."""
         initializer = keras.initializers.GlorotUniform(seed=seeds.seed(name))
         return {"name": name, "activation": activation, "kernel_initializer": initializer}
 

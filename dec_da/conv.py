@@ -8,8 +8,9 @@ from sklearn.utils import Tags
 from clustering_common.checks import check_number, check_sizes
 from clustering_common.seeds import SeedStream
 from dec_da._docs import CONV_LAYERS, documented
+from dec_da.arguments import MethodSettings
 from dec_da.autoencoders import Autoencoder, check_conv_shape, conv_autoencoder
-from dec_da.base import DeepClusterer, MethodSettings
+from dec_da.base import DeepClusterer
 
 PRETRAIN_OPTIMIZER, PRETRAIN_RATE = "adam", 0.001
 

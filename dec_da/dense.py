@@ -8,8 +8,9 @@ import numpy as np
 from clustering_common.checks import check_sizes
 from clustering_common.seeds import SeedStream
 from dec_da._docs import DENSE_LAYERS, documented
+from dec_da.arguments import MethodSettings
 from dec_da.autoencoders import Autoencoder, dense_autoencoder
-from dec_da.base import DeepClusterer, MethodSettings
+from dec_da.base import DeepClusterer
 from dec_da.models import ClusteringModel, HardAssignmentModel
 
 PRETRAIN_OPTIMIZER, PRETRAIN_RATE = "sgd", 1.0

@@ -220,5 +220,5 @@ def warn_of_empty_clusters(labels: np.ndarray, n_clusters: int) -> None:
     warnings.warn(
         f"After fit, {problem}. Choose fewer clusters, a smaller learning rate, or scale X.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -11,15 +11,17 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import ClassifierTags, Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from clustering_common.callbacks import Progress, show_progress
+from clustering_common.callbacks import Progress
 from clustering_common.checks import check_choice, check_finite, check_flag, check_number
-from clustering_common.persistence import SavedClusterer, unchanged_on_failure
-from clustering_common.run_state import EVERY, RunState, run_identity
+from clustering_common.fitting import ResumableFit, documented_fit
+from clustering_common.persistence import SavedClusterer
+from clustering_common.run_state import EVERY, RunState
 from clustering_common.seeds import SeedStream
 from kingdra_cluster.ensemble import mean_proba
 from kingdra_cluster.ladder import LadderNetwork
+from kingdra_cluster.loop_state import LoopSettings
 from kingdra_cluster.members import LadderTrainer, LossSettings, PopulationInference
-from kingdra_cluster.outer_loop import LoopSettings, OuterLoop
+from kingdra_cluster.outer_loop import OuterLoop
 
 BASE_LOSSES = ("im", "dot")
 
@@ -47,7 +49,7 @@ class MemberNetwork:
         return []
 
 
-class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
+class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator):
     """Abstract estimator: ladder networks trained without labels."""
 
     learned_values = ("history_", "n_iter_", "termination_condition_", "seconds_")
@@ -68,6 +70,7 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
     def _n_members(self) -> int:
         raise NotImplementedError
 
+    @documented_fit
     def fit(
         self,
         X: Any,
@@ -88,40 +91,18 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
         callbacks : sequence of keras.callbacks.Callback
             See every iteration as an epoch: ``self.model.labels`` holds the labels,
             ``self.model.pseudo_labels`` the pseudo-labels (-1 = none; None before the first).
-        checkpoint_dir : path-like, optional
-            Folder for checkpoints of this run. If it holds one of the same settings and data, fit
-            goes on from there, to the same result as if it had never stopped; callbacks see only
-            what is new. Remove the folder when fit has ended.
-        checkpoint_every : float, default=60.0
-            Seconds between two checkpoints at least.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError, TypeError
-            For an argument or data out of range, in one line.
-        TrainingDivergedError
-            If a loss becomes NaN or infinite.
+        {checkpoints}
         """
-        with unchanged_on_failure(self):
-            self._check_arguments()
-            X = self._validated(X, reset=True)
-            if self.n_class > X.shape[0]:
-                raise ValueError(
-                    f"n_class must be at most n_samples={X.shape[0]}; got {self.n_class!r}. "
-                    "Choose fewer classes or give more samples."
-                )
-            show_progress(self.verbose)
-            identity = run_identity(self, self.get_params(), X) if checkpoint_dir else {}
-            run = RunState(checkpoint_dir, identity, checkpoint_every)
-            with run.going_on():
-                self._learn(X, run, callbacks)
-        return self
+        return self._fit(X, checkpoint_dir, checkpoint_every, callbacks)
 
-    def _learn(self, X: Any, run: RunState, callbacks: Any) -> None:
+    def _check_n_samples(self, n_samples: int) -> None:
+        if self.n_class > n_samples:
+            raise ValueError(
+                f"n_class must be at most n_samples={n_samples}; got {self.n_class!r}. "
+                "Choose fewer classes or give more samples."
+            )
+
+    def _learn(self, X: Any, run: RunState, *callbacks: Any) -> None:
         """Run the outer loop on checked data and keep what it learned."""
         begin = time.monotonic()
         seeds = run.seeds(self.random_state)
@@ -130,7 +111,7 @@ class LadderClusterer(SavedClusterer, ClusterMixin, BaseEstimator):
         trainer.prepare(keras.optimizers.Adam(float(self.lr)))  # type: ignore[attr-defined]
         progress = Progress(type(self).__name__, "iteration")
         loop = OuterLoop(trainer, network.inference, X, self._loop_settings(), seeds, run)
-        state = loop.run([*callbacks, progress])
+        state = loop.run([*callbacks[0], progress])
         self.history_ = state.history
         self.n_iter_ = len(state.history)
         self.termination_condition_ = state.termination_condition

@@ -6,7 +6,7 @@ from typing import Any
 from clustering_common.checks import check_flag, check_number
 from kingdra_cluster.agreement_graph import check_thresholds
 from kingdra_cluster.base import LadderClusterer
-from kingdra_cluster.outer_loop import LoopSettings
+from kingdra_cluster.loop_state import LoopSettings
 
 
 class KingdraCluster(LadderClusterer):
@@ -178,18 +178,7 @@ class KingdraCluster(LadderClusterer):
         return self.n_en
 
     def _loop_settings(self) -> LoopSettings:
-        return LoopSettings(
-            n_class=self.n_class,
-            n_iter=self.n_iter,
-            n_epochs_per_iter0=self.n_epochs_per_iter0,
-            n_epochs_per_iter=self.n_epochs_per_iter,
-            low_th=self.low_th,
-            high_th=self.high_th,
-            thresh=self.thresh,
-            ens_common_mapping=self.ens_common_mapping,
-            mi_loss_w_it2=self.mi_loss_w_it2,
-            use_pseudo_labels=self.use_pseudo_labels,
-        )
+        return LoopSettings.of(self)
 
     def _check_arguments(self) -> None:
         super()._check_arguments()

@@ -114,6 +114,7 @@ class LadderNetwork(keras.layers.Layer):
         """
 
         def disturbed(values: Any) -> Any:
+            """Add noise to all passes but the first."""
             # Split, not slices: its gradient is one concatenation, theirs are padded sums.
             clean, noisy = ops.split(values, [1], axis=1)
             draws = noise(tuple(noisy.shape))

@@ -5,7 +5,7 @@ from typing import Any
 
 from clustering_common.checks import check_number
 from kingdra_cluster.base import LadderClusterer
-from kingdra_cluster.outer_loop import LoopSettings
+from kingdra_cluster.loop_state import LoopSettings
 
 
 class LadderIM(LadderClusterer):
@@ -116,11 +116,9 @@ class LadderIM(LadderClusterer):
         return 1
 
     def _loop_settings(self) -> LoopSettings:
-        return LoopSettings(
-            n_class=self.n_class,
-            n_iter=self.n_iter,
+        return LoopSettings.of(
+            self,
             n_epochs_per_iter0=self.n_epochs_per_iter,
-            n_epochs_per_iter=self.n_epochs_per_iter,
             low_th=0,
             high_th=0,
             thresh=1.0,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -170,12 +171,8 @@ class LadderTrainer(SteppedModel):
         offset = self.n_steps_done
         per_epoch = self.unlabelled.steps_per_pass
 
-        def batches(start: int, stop: int) -> dict[str, Any]:
-            start, stop = start + offset, stop + offset
-            return self._batches(start, stop, pseudo_labelled)
-
         self.fit_steps(
-            batches,
+            lambda start, stop: self._batches(start + offset, stop + offset, pseudo_labelled),
             steps_per_epoch=per_epoch,
             n_steps=n_epochs * per_epoch,
             first_step=first_step,
@@ -225,19 +222,17 @@ class PopulationInference:
         self.network = network
         self._probabilities = backend.compiled(network.probabilities, network.variables)
         self._moments = [
-            backend.compiled(self._moments_of(depth), network.variables)
+            backend.compiled(partial(self._moments_of, depth), network.variables)
             for depth in range(1, network.n_layers + 1)
         ]
 
-    def _moments_of(self, depth: int) -> Any:
-        def moments(rows: Any, mask: Any) -> Any:
-            a = self.network.clean_activation(rows, depth)
-            weight = mask[None, :, None]
-            mean = ops.sum(a * weight, axis=1, keepdims=True) / ops.sum(mask)
-            spread = ops.sum(ops.square(a - mean) * weight, axis=1)
-            return mean[:, 0], spread
-
-        return moments
+    def _moments_of(self, depth: int, rows: Any, mask: Any) -> Any:
+        """Return mean and sum of squared deviations of a layer over the rows that count."""
+        a = self.network.clean_activation(rows, depth)
+        weight = mask[None, :, None]
+        mean = ops.sum(a * weight, axis=1, keepdims=True) / ops.sum(mask)
+        spread = ops.sum(ops.square(a - mean) * weight, axis=1)
+        return mean[:, 0], spread
 
     def refresh(self, X: Any) -> None:
         """Set mean and variance of every normalised layer, exactly, layer by layer (SPEC 2.5)."""

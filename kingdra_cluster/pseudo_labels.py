@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from clustering_common.metrics import accuracy
 from kingdra_cluster.agreement_graph import agreement_buckets, check_thresholds
 from kingdra_cluster.shared_votes import IntArray
 
@@ -26,7 +25,6 @@ __all__ = [
     "align_buckets",
     "balanced_pseudo_labels",
     "check_thresholds",
-    "pseudo_label_accuracy",
     "pseudo_labels_from_buckets",
 ]
 
@@ -156,35 +154,6 @@ def pseudo_labels_from_buckets(buckets: Sequence[IntArray], n_samples: int) -> I
     for position in range(len(buckets) - 1, -1, -1):
         pseudo_labels[buckets[position]] = position
     return pseudo_labels
-
-
-def pseudo_label_accuracy(pseudo_labels: ArrayLike, labels_true: ArrayLike) -> float:
-    """Return the share of right pseudo-labels among those given, after one match.
-
-    For monitors only: the true labels never reach the learner.
-
-    Parameters
-    ----------
-    pseudo_labels : int array of shape (n_samples,)
-        Position of the bucket of each sample, -1 for none.
-    labels_true : array of shape (n_samples,)
-        True classes, any hashable ids.
-
-    Returns
-    -------
-    float
-        In [0, 1]; nan where no sample has a pseudo-label.
-
-    Examples
-    --------
-    >>> pseudo_label_accuracy([1, 1, 0, -1], ["a", "a", "b", "b"])
-    1.0
-    """
-    labels = np.asarray(pseudo_labels)
-    given = labels >= 0
-    if not given.any():
-        return float("nan")
-    return float(accuracy(np.asarray(labels_true)[given], labels[given]))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Buckets equal the pairwise definition; pseudo-labels follow from buckets."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from clustering_common.callbacks import LabelsMonitor
 from kingdra_cluster import shared_votes
 from kingdra_cluster.pseudo_labels import (
     BucketRecord,
@@ -13,7 +15,6 @@ from kingdra_cluster.pseudo_labels import (
     align_buckets,
     balanced_pseudo_labels,
     check_thresholds,
-    pseudo_label_accuracy,
     pseudo_labels_from_buckets,
 )
 from tests.reference import reference_balanced, reference_buckets
@@ -326,11 +327,17 @@ def test_pseudo_labels_are_positions_of_buckets():
     assert pseudo_labels_from_buckets(overlapping, 3).tolist() == [0, 0, 1]
 
 
-def test_accuracy_counts_given_labels_only():
+@pytest.mark.parametrize(
+    ("pseudo_labels", "pseudo_acc"), [([1, 1, 0, 0, -1, -1], 0.75), ([1, 1, 1, 0, 0, 0], 1.0)]
+)
+def test_accuracy_counts_given_labels_only(pseudo_labels, pseudo_acc):
     truth = np.array([7, 7, 7, 9, 9, 9])
-    assert pseudo_label_accuracy([1, 1, 0, 0, -1, -1], truth) == 0.75
-    assert pseudo_label_accuracy([1, 1, 1, 0, 0, 0], truth) == 1.0
-    assert math.isnan(pseudo_label_accuracy([-1] * 6, truth))
+    monitor = LabelsMonitor(truth)
+    model = SimpleNamespace(labels=np.zeros(6, int), pseudo_labels=np.array(pseudo_labels))
+    monitor.set_model(model)
+    logs = {}
+    monitor.on_epoch_end(0, logs)
+    assert (logs["pseudo_acc"], logs["acc"]) == (pseudo_acc, 0.5)
 
 
 def test_record():

@@ -1,0 +1,81 @@
+"""The frame of every ``fit``: checks first, then learning that can be resumed, or no change."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import keras
+
+from clustering_common.callbacks import LabelsMonitor, check_labels, show_progress
+from clustering_common.persistence import unchanged_on_failure
+from clustering_common.run_state import RunState, run_identity
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+CHECKPOINTS = """checkpoint_dir : path-like, optional
+            Folder for checkpoints of this run. If it holds one of the same settings and data, fit
+            goes on from there, to the same result as if it had never stopped; callbacks see only
+            what is new. Remove the folder when fit has ended.
+        checkpoint_every : float, default=60.0
+            Seconds between two checkpoints at least.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an argument or data out of range, in one line.
+        TrainingDivergedError
+            If a loss becomes NaN or infinite."""
+
+
+def documented_fit(fit: Fit) -> Fit:
+    """Fill ``{checkpoints}`` of a fit's docstring with what all of them share."""
+    fit.__doc__ = (fit.__doc__ or "").replace("{checkpoints}", CHECKPOINTS)
+    return fit
+
+
+class ResumableFit:
+    """Abstract: an estimator whose ``fit`` calls `_fit`, which calls what a subclass fills in."""
+
+    # What the estimator has.
+    verbose: int
+    get_params: Any
+    _check_arguments: Any
+    _validated: Any
+
+    def _check_n_samples(self, n_samples: int) -> None:
+        """Raise ValueError unless so many samples are enough."""
+        raise NotImplementedError
+
+    def _learn(self, X: Any, run: RunState, *callbacks: Any) -> None:
+        """Learn from checked data and set the learned attributes."""
+        raise NotImplementedError
+
+    def resolved_params(self) -> dict[str, Any]:
+        """Return all parameters, those that stand for others' defaults filled in."""
+        return self.get_params()
+
+    def _fit(
+        self,
+        X: Any,
+        checkpoint_dir: str | os.PathLike | None,
+        checkpoint_every: float,
+        callbacks: Sequence[keras.callbacks.Callback],
+        *more_callbacks: Sequence[keras.callbacks.Callback],
+    ) -> Any:
+        with unchanged_on_failure(self):
+            self._check_arguments()
+            X = self._validated(X, reset=True)
+            self._check_n_samples(X.shape[0])
+            for callback in callbacks:
+                if isinstance(callback, LabelsMonitor):
+                    check_labels(callback.labels_true, X.shape[0])
+            show_progress(self.verbose)
+            # Hashing the data has its price, and nothing is kept without a folder.
+            identity = run_identity(self, self.resolved_params(), X) if checkpoint_dir else {}
+            run = RunState(checkpoint_dir, identity, checkpoint_every)
+            with run.going_on():
+                self._learn(X, run, callbacks, *more_callbacks)
+        return self
