@@ -31,12 +31,19 @@ def build_parser() -> argparse.ArgumentParser:
     names = [name + suffix for name in METHODS for suffix in ("", "-DA")]
     add = parser.add_argument
     add("--method", default="FcDEC", choices=names, metavar="METHOD", help=", ".join(names))
-    add("-d", "--save-dir", default="results/temp", help="where files go (default: %(default)s)")
+    add("-d", "--save-dir", type=cli.path, default="results/temp", metavar="FOLDER",
+        help="where files go (default: %(default)s)")  # fmt: skip
     add("--seed", type=cli.number(int, 0, high=2**32 - 1), default=0, metavar="SEED",
         dest="random_state", help="default: 0")  # fmt: skip
     add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
     add("-t", "--testing", action="store_true", help="score --weights instead of training")
-    add("-w", "--weights", metavar="FILE", help=".h5 of a trained model, for --testing")
+    add(
+        "-w",
+        "--weights",
+        type=cli.path,
+        metavar="FILE",
+        help=".h5 of a trained model, for --testing",
+    )
     cli.add_resume(parser)
     _add_data(parser.add_argument_group("data").add_argument)
     _add_network(parser.add_argument_group("network").add_argument)
@@ -47,9 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_data(add: Callable[..., Any]) -> None:
     add("--dataset", default="mnist", choices=DATASETS, help="default: mnist")
-    add("--data-dir", default="data", help="where the data sets' files are; see data/README.md")
-    add("--data", metavar="FILE", help="your own .npy, .npz or .csv instead of --dataset")
-    add("--labels", metavar="FILE", help="its true labels, for scores only")
+    add("--data-dir", type=cli.path, default="data", metavar="FOLDER",
+        help="where the data sets' files are; see data/README.md")  # fmt: skip
+    add("--data", type=cli.path, metavar="FILE",
+        help="your own .npy, .npz or .csv instead of --dataset")  # fmt: skip
+    add("--labels", type=cli.path, metavar="FILE", help="its true labels, for scores only")
     add("--n-clusters", type=cli.number(int, 1, high=MAX_SIZE), help="default: the data set's 10")
 
 
@@ -62,8 +71,8 @@ def _add_network(add: Callable[..., Any]) -> None:
 
 def _add_pretraining(add: Callable[..., Any]) -> None:
     add("--aug-pretrain", action="store_true", default=None, help="augment images in this phase")
-    add("--pretrained-weights", metavar="FILE", help=".h5 of an autoencoder: skips pretraining; "
-        "ae_weights.h5 in the save-dir becomes a copy of it")  # fmt: skip
+    add("--pretrained-weights", type=cli.path, metavar="FILE", help=".h5 of an autoencoder: skips "
+        "pretraining; ae_weights.h5 in the save-dir becomes a copy of it")  # fmt: skip
     add("--pretrain-epochs", type=cli.number(int, 0), help="default: 500")
     add("--pretrain-optimizer", choices=OPTIMIZERS, help="default: the method's own")
     add("--pretrain-lr", type=cli.number(float, 0, strict=True), metavar="RATE",
@@ -112,7 +121,14 @@ def flag_names(args: argparse.Namespace) -> dict[str, str]:
     source = f"--data {args.data!r}" if args.data else f"--dataset {args.dataset}"
     labels = f"--labels {args.labels!r}" if args.labels else f"the labels of {source}"
     weights = "--weights" if args.testing else "--pretrained-weights"
-    return {**names, "X": source, "labels_true": labels, "labels": labels, "weights": weights}
+    return {
+        **names,
+        "X": source,
+        "labels_true": labels,
+        "labels": labels,
+        "weights": weights,
+        "checkpoint_dir": "--save-dir",
+    }
 
 
 def load_task(args: argparse.Namespace) -> Any:
@@ -148,7 +164,9 @@ def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
     from clustering_common.run_folder import RunFolder
     from dec_da import experiment, presets
 
-    place = RunFolder(args.save_dir, resume=args.resume, every=args.checkpoint_every)
+    place = RunFolder(
+        args.save_dir, resume=args.resume, every=args.checkpoint_every, needed=experiment.NEEDED
+    )
     method = presets.paper_name(estimator)
     record = experiment.train(estimator, task, place, method=method, seed=args.random_state)
     seconds = record["seconds"]

@@ -23,9 +23,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("config", nargs="?", metavar="CONFIG", help="such as configs/kingdra_ladder_im_mnist.json")
     add("--seed", type=cli.number(int, 0, high=2**31), default=0,
         help="of the first trial; the next have the next (default: 0)")  # fmt: skip
-    add("--data-dir", help="grid: where the data sets' files are (default: data); config: the "
-        "folder that its paths start from (default: this one)")  # fmt: skip
-    add("-d", "--save-dir", help="default: results/dec_da, or results/NAME of a config")
+    add("--data-dir", type=cli.path, metavar="FOLDER",
+        help="grid: where the data sets' files are (default: data); config: the folder that its "
+        "paths start from (default: this one)")  # fmt: skip
+    add("-d", "--save-dir", type=cli.path, metavar="FOLDER",
+        help="default: results/dec_da, or results/NAME of a config")  # fmt: skip
     add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
     cli.add_resume(parser)
     grid = parser.add_argument_group("of the grid")
@@ -59,6 +61,7 @@ def run_grid(args: argparse.Namespace) -> None:
 
     folder = files.writable_folder("--save-dir", args.save_dir or "results/dec_da")
     with locked("--save-dir", folder):
+        files.remove_parts(folder)
         rows = grid.run_grid(
             args.methods or presets.METHODS,
             args.datasets or DATASETS,
@@ -86,7 +89,9 @@ def run_config(args: argparse.Namespace) -> None:
     estimator.check()
     X, labels = experiment.load_data(config, args.data_dir or ".")
     path = args.save_dir or f"results/{config.name}"
-    place = RunFolder(path, resume=args.resume, every=args.checkpoint_every)
+    place = RunFolder(
+        path, resume=args.resume, every=args.checkpoint_every, needed=experiment.NEEDED
+    )
 
     say = functools.partial(print, flush=True) if args.verbose else lambda line: None
     record = experiment.run(config, estimator, X, labels, place, seed=args.seed, say=say)
@@ -104,7 +109,8 @@ def command(argv: Sequence[str] | None = None) -> None:
     from clustering_common.callbacks import show_progress
 
     show_progress(args.verbose)
-    (run_config if args.config else run_grid)(args)
+    with cli.naming({"checkpoint_dir": "--save-dir"}):
+        (run_config if args.config else run_grid)(args)
 
 
 if __name__ == "__main__":

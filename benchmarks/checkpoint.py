@@ -11,7 +11,8 @@ import keras
 import numpy as np
 
 from clustering_common.backend import device_name
-from clustering_common.run_state import COST_SHARE, EVERY, Checkpointer, RunState
+from clustering_common.checkpointer import Checkpointer
+from clustering_common.run_state import COST_SHARE, EVERY, RunState
 from clustering_common.seeds import SeedStream
 from dec_da.autoencoders import dense_autoencoder
 from dec_da.models import ReconstructionModel

@@ -66,7 +66,7 @@ class TrainingDivergedError(ValueError):
 def diverged(what: str) -> TrainingDivergedError:
     """Return the error that says ``what`` happened and what to try."""
     return TrainingDivergedError(
-        f"{what}. Scale X to about [0, 1], or choose a smaller learning rate."
+        f"{what}. Scale the data to about [0, 1], or choose a smaller learning rate."
     )
 
 
@@ -154,7 +154,7 @@ class Recorder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Keep what the update before training logged."""
-        if logs:
+        if logs and not self.rows:  # a resumed run has that row
             self.on_epoch_end(-1, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

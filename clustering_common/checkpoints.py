@@ -1,10 +1,11 @@
 """Checkpoints of a run: whole files with a checksum, the last two kept."""
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,8 +17,14 @@ from clustering_common.files import plain, replacing
 MAGIC = b"deep-clustering checkpoint\n"
 FORMAT = 1
 KEPT = 2
+UNREADABLE = (
+    ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, MemoryError,
+    RecursionError,
+)  # fmt: skip
 MAX_HEADER = 2**28  # bytes of JSON; a damaged length must not ask for more memory
 NAME = re.compile(r"checkpoint-(\d{6,})\.state")
+PARTS = re.compile(r"\.checkpoint-\d{6,}\.state\.\w+\.part")
+logger = logging.getLogger("clustering_common")
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,21 @@ class Checkpoint:
 
 
 class CheckpointError(ValueError):
-    """A checkpoint file is damaged, or of another version or run."""
+    """A checkpoint file can't be used."""
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint file is not what was written."""
+
+
+class Kept(dict):
+    """What a checkpoint keeps, by name; a missing name is the file's fault."""
+
+    def __missing__(self, name: str) -> Any:
+        raise CheckpointError(
+            f"checkpoint_dir must hold checkpoints of this version; got one without {name!r}. "
+            "Use the version that wrote it, or another folder."
+        )
 
 
 def write_checkpoint(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
@@ -62,23 +83,29 @@ def read_checkpoint(path: str | os.PathLike) -> Checkpoint:
 
     Raises
     ------
+    DamagedError
+        If the file is not whole.
     CheckpointError
-        If the file is damaged, or of another version of this library.
+        If it is of another version of this library.
     """
     with open(path, "rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
-            raise CheckpointError(f"{str(path)!r} is no checkpoint of this library")
+            raise DamagedError(f"{str(path)!r} is no checkpoint of this library")
         wanted = file.read(32)
         digest = hashlib.sha256()
         while part := file.read(2**20):
             digest.update(part)
         if digest.digest() != wanted:
-            raise CheckpointError(f"{str(path)!r} is damaged: its checksum differs")
+            raise DamagedError(f"{str(path)!r} is damaged: its checksum differs")
         file.seek(len(MAGIC) + 32)
         try:
             return _parsed(file)
-        except (ValueError, KeyError, TypeError, EOFError) as error:
-            raise CheckpointError(f"{str(path)!r} can't be read: {error}") from error
+        except UNREADABLE as error:
+            raise CheckpointError(
+                f"checkpoint_dir must hold checkpoints of this version; got {str(path)!r} "
+                f"({error or type(error).__name__}). Use the version that wrote it, or another "
+                "folder."
+            ) from error
 
 
 def _parsed(file: BinaryIO) -> Checkpoint:
@@ -87,12 +114,11 @@ def _parsed(file: BinaryIO) -> Checkpoint:
         raise ValueError(f"its header is said to have {length} bytes")
     header = json.loads(file.read(length))
     if header["format"] != FORMAT:
-        raise ValueError(
-            f"it has format {header['format']!r}, this version reads {FORMAT}; go on with the "
-            "version that wrote it, or start anew"
-        )
+        raise ValueError(f"it has format {header['format']!r}, this version reads {FORMAT}")
     arrays = {name: np.lib.format.read_array(file, allow_pickle=False) for name in header["names"]}
-    return Checkpoint(header["values"], arrays)
+    if not isinstance(header["values"], dict):
+        raise TypeError("its values have no names")
+    return Checkpoint(Kept(header["values"]), Kept(arrays))
 
 
 class _Hashed:
@@ -113,15 +139,15 @@ class CheckpointFolder:
     Parameters
     ----------
     folder : path-like
-        Made if it is missing.
     """
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def paths(self) -> list[Path]:
         """Return the checkpoint files, oldest first."""
+        if not self.folder.is_dir():
+            return []
         found = [(NAME.fullmatch(path.name), path) for path in self.folder.iterdir()]
         return [path for _, path in sorted((int(m[1]), path) for m, path in found if m)]
 
@@ -136,10 +162,40 @@ class CheckpointFolder:
         return path
 
     def newest(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole, None where there is none."""
-        for path in reversed(self.paths()):
+        """Return the newest checkpoint that is whole, None where there is no file.
+
+        Raises
+        ------
+        CheckpointError
+            If none is whole, or the newest that is can't be used.
+        OSError
+            If one can't be read; it may be another time.
+        """
+        paths = self.paths()
+        for path in reversed(paths):
             try:
-                return read_checkpoint(path)
-            except (CheckpointError, OSError) as error:
-                warnings.warn(f"{error}; the one before it is used.", UserWarning, stacklevel=3)
+                found = read_checkpoint(path)
+            except DamagedError as error:
+                logger.warning("%s; an earlier one is looked for", error)
+                continue
+            logger.info("going on from %s", path)
+            return found
+        if paths:
+            raise CheckpointError(
+                f"checkpoint_dir must hold a whole checkpoint to go on from; got "
+                f"{str(self.folder)!r}, where all {len(paths)} are damaged. Remove them to start "
+                "anew."
+            )
         return None
+
+    def clear(self) -> None:
+        """Remove the checkpoints, and the folder if nothing else is in it."""
+        if not self.folder.is_dir():
+            return
+        for path in self.paths():
+            path.unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if PARTS.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()

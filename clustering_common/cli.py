@@ -55,6 +55,13 @@ def number(
     return lambda text: _parsed(text, kind, lambda value: _within(value, low, high, strict), words)
 
 
+def path(text: str) -> str:
+    """Return a path that an argument names: any but the empty one, which means no path."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a path; got ''")
+    return text
+
+
 def _parsed(text: str, kind: type, is_allowed: Callable[[float], bool], words: str) -> Any:
     """Return the number that ``text`` says, or raise with what it must be."""
     try:

@@ -6,11 +6,13 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+PART = re.compile(r"\..+\.[a-z0-9_]{8}\.part")  # as tempfile names them for `replacing`
 
 
 @contextmanager
@@ -46,8 +48,20 @@ def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
                 with open(temporary, "rb") as file:
                     os.fsync(file.fileno())
             temporary.replace(target)
+            if durable:
+                _sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextmanager
@@ -77,7 +91,8 @@ def _naming(target: Path) -> Iterator[None]:
 def remove_parts(folder: Path) -> None:
     """Remove temporary files that a killed run left; only for who holds the folder's lock."""
     for path in folder.glob(".*.part"):
-        path.unlink(missing_ok=True)
+        if PART.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def writable_folder(name: str, path: str | os.PathLike) -> Path:

@@ -69,12 +69,13 @@ class ResumableFit:
             self._check_arguments()
             X = self._validated(X, reset=True)
             self._check_n_samples(X.shape[0])
-            for callback in callbacks:
-                if isinstance(callback, LabelsMonitor):
-                    check_labels(callback.labels_true, X.shape[0])
+            truths = [c.labels_true for c in callbacks if isinstance(c, LabelsMonitor)]
+            for labels_true in truths:
+                check_labels(labels_true, X.shape[0])
             show_progress(self.verbose)
-            # Hashing the data has its price, and nothing is kept without a folder.
-            identity = run_identity(self, self.resolved_params(), X) if checkpoint_dir else {}
+            identity = {}
+            if checkpoint_dir is not None:  # hashing the data has its price
+                identity = run_identity(self, X, truths[0] if truths else None)
             run = RunState(checkpoint_dir, identity, checkpoint_every)
             with run.going_on():
                 self._learn(X, run, callbacks, *more_callbacks)

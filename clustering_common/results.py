@@ -48,6 +48,17 @@ def data_hash(array: Any) -> str:
     return digest.hexdigest()
 
 
+def file_hash(path: Any) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def own_version() -> str | None:
+    """Return the version of this library, None where it is not installed."""
+    return _version("deep-clustering")
+
+
 def kmeans_baseline(X: np.ndarray, n_clusters: int, labels_true: Any, seed: int) -> dict[str, Any]:
     """Return the scores of k-means on the raw data (10 initialisations): what any method must beat.
 

@@ -1,20 +1,22 @@
 """The folder of one run: its results, and until they are there its checkpoints."""
 
 import contextlib
+import hashlib
 import json
 import logging
-import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from clustering_common import files
 from clustering_common.checkpoints import CheckpointFolder
 from clustering_common.run_lock import locked
-from clustering_common.run_state import EVERY
+from clustering_common.run_state import EVERY, check_same_run
+from clustering_common.stopping import TerminatedError
 
 logger = logging.getLogger("clustering_common")
 RESULTS = "results.json"
+CHECKSUM = "sha256"
 
 
 class RunFolder:
@@ -28,6 +30,8 @@ class RunFolder:
         Whether to go on from the folder's checkpoints; otherwise the run starts anew.
     every : float, default=60.0
         Seconds between two checkpoints at least.
+    needed : sequence of str
+        What a finished run has left beside its results.json.
 
     Raises
     ------
@@ -35,9 +39,11 @@ class RunFolder:
         If the folder can't be written to.
     """
 
-    def __init__(self, path: Any, *, resume: bool = False, every: float = EVERY):
+    def __init__(
+        self, path: Any, *, resume: bool = False, every: float = EVERY, needed: Sequence[str] = ()
+    ):
         self.path = files.writable_folder("--save-dir", path)
-        self.resume, self.every = resume, every
+        self.resume, self.every, self.needed = resume, every, tuple(needed)
 
     @property
     def checkpoints(self) -> Path:
@@ -47,17 +53,23 @@ class RunFolder:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep other runs out; drop the checkpoints of an earlier run that is not resumed."""
+        found = CheckpointFolder(self.checkpoints)
         with locked("--save-dir", self.path):
             files.remove_parts(self.path)
-            if not self.resume and self.checkpoints.is_dir():
-                if CheckpointFolder(self.checkpoints).paths():
-                    logger.warning(
-                        "%s: checkpoints of an unfinished run are dropped; --resume would go on "
-                        "from them",
-                        self.path,
-                    )
-                shutil.rmtree(self.checkpoints)
-            yield
+            if not self.resume and found.paths():
+                logger.warning(
+                    "%s: checkpoints of an unfinished run are dropped; --resume would go on from "
+                    "them",
+                    self.path,
+                )
+                found.clear()
+            try:
+                yield
+            except (KeyboardInterrupt, TerminatedError) as stop:
+                # Outside training there is no checkpoint to wait for, but the last one is there.
+                if str(stop) or not found.paths():
+                    raise
+                raise type(stop)(f"checkpoint in {str(self.checkpoints)!r}") from stop
 
     def finished(self, identity: dict[str, Any]) -> dict[str, Any] | None:
         """Return the record of the run if it is to be resumed and is finished.
@@ -68,39 +80,54 @@ class RunFolder:
             If the folder holds another run's results, or those of an older version.
         """
         path = self.path / RESULTS
-        if not self.resume or self.checkpoints.is_dir() or not path.exists():
+        if not self.resume or not path.exists():
             return None
-        theirs = _read(path).get("identity")
+        record = _read(path)
+        theirs = record.get("identity")
         if not isinstance(theirs, dict):
             raise ValueError(
                 f"--save-dir must hold results of this version to be resumed; got "
                 f"{str(self.path)!r}, written by another. Leave --resume out to start anew."
             )
-        for name in sorted({*theirs, *identity}):
-            if theirs.get(name) != identity.get(name):
-                raise ValueError(
-                    f"--save-dir must be this run's own to be resumed; got {str(self.path)!r}, "
-                    f"whose run has {name}={theirs.get(name)!r} where this one has "
-                    f"{identity.get(name)!r}. Use the same settings and data, or leave --resume "
-                    "out to start anew."
-                )
+        if theirs != identity and CheckpointFolder(self.checkpoints).paths():
+            return None  # of the run before; the checkpoints say whose they are
+        check_same_run("--save-dir", self.path, theirs, identity)
+        if not all((self.path / name).exists() for name in self.needed):
+            logger.warning("%s: files of the finished run are gone; it runs again", self.path)
+            return None
         logger.info("%s: finished before; nothing is run again", self.path)
-        return _read(path)
+        return record
+
+    def check_checkpoints(self, identity: dict[str, Any]) -> None:
+        """Raise ValueError if the folder holds checkpoints of another run than ``identity``'s."""
+        found = CheckpointFolder(self.checkpoints).newest()
+        if found is not None:
+            check_same_run("--save-dir", self.path, found.values["identity"], identity)
 
     def finish(self, record: dict[str, Any]) -> dict[str, Any]:
         """Write the record, then remove the checkpoints; return the record as it is read again."""
-        files.write_json(self.path / RESULTS, record)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-        return _read(self.path / RESULTS)
+        content = json.loads(json.dumps(record, default=files.plain))
+        files.write_json(self.path / RESULTS, {**content, CHECKSUM: _checksum(content)})
+        CheckpointFolder(self.checkpoints).clear()
+        return content
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a results.json."""
+    """Return the content of a results.json, {} where it is of another version."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        if not isinstance(content, dict) or CHECKSUM not in content:
+            return {}
+        found = content.pop(CHECKSUM)
+        if found != _checksum(content):
+            raise ValueError("its checksum differs")
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path.name} must be whole; got {str(path)!r} ({error}). Leave --resume out to start "
             "anew."
         ) from error
-    return content if isinstance(content, dict) else {}
+    return content

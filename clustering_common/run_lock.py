@@ -53,7 +53,7 @@ def _acquired(name: str, path: Path) -> int:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             process, _, start = os.pread(handle, 100, 0).decode(errors="replace").partition(" ")
             os.close(handle)
             raise ValueError(

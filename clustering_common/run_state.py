@@ -3,18 +3,17 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from clustering_common import backend
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.checkpoints import Checkpoint, CheckpointFolder
 from clustering_common.checks import check_number
-from clustering_common.files import plain, remove_parts
-from clustering_common.results import data_hash
+from clustering_common.files import plain, remove_parts, writable_folder
+from clustering_common.results import data_hash, file_hash, own_version
 from clustering_common.run_lock import locked
 from clustering_common.seeds import SeedStream
 from clustering_common.stopping import STOP
@@ -44,11 +43,14 @@ class RunState:
 
     def __init__(self, folder: Any, identity: dict[str, Any] | None = None, every: float = EVERY):
         check_number("checkpoint_every", every, low=0)
-        self.folder = None if folder is None else CheckpointFolder(folder)
+        self.folder = None
+        if folder is not None:
+            self.folder = CheckpointFolder(writable_folder("checkpoint_dir", folder))
         self.identity = identity or {}
         self.every = every
         self.checkpoint: Checkpoint | None = None
         self._last, self._cost = time.monotonic(), 0.0
+        self._begin, self._before = self._last, 0.0
 
     @contextlib.contextmanager
     def going_on(self) -> Iterator["RunState"]:
@@ -58,31 +60,35 @@ class RunState:
             return
         with locked("checkpoint_dir", self.folder.folder), STOP.deferred():
             remove_parts(self.folder.folder)
-            self.checkpoint = self._found()
+            self.checkpoint = self._found(self.folder)
             try:
                 yield self
             except TrainingDivergedError as error:
                 if not self.folder.paths():
                     raise
-                place = str(self.folder.folder)
                 raise TrainingDivergedError(
-                    f"{error} The last good checkpoint is in {place!r}."
+                    f"{error} The last good checkpoint is in {str(self.folder.folder)!r}, for the "
+                    "same settings alone."
                 ) from error
+            STOP.raise_if_any(self._place)
 
-    def _found(self) -> Checkpoint | None:
-        found = self.folder.newest() if self.folder else None
-        if found is None:
-            return None
-        theirs = found.values["identity"]
-        for name in {*theirs, *self.identity}:
-            if theirs.get(name) != self.identity.get(name):
-                raise ValueError(
-                    f"checkpoint_dir must be this run's own; got {str(self.folder.folder)!r}, "  # type: ignore[union-attr]
-                    f"whose run has {name}={theirs.get(name)!r} where this one has "
-                    f"{self.identity.get(name)!r}. Use the same settings and data, or another "
-                    "folder."
-                )
+    def _found(self, folder: CheckpointFolder) -> Checkpoint | None:
+        found = folder.newest()
+        if found is not None:
+            check_same_run("checkpoint_dir", folder.folder, found.values["identity"], self.identity)
+            self._before = found.values["elapsed"]
         return found
+
+    @property
+    def _place(self) -> str:
+        """Where a checkpoint is, in words; '' where none is."""
+        folder = self.folder
+        return f"checkpoint in {str(folder.folder)!r}" if folder and folder.paths() else ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of the run, those before it was stopped too."""
+        return self._before + time.monotonic() - self._begin
 
     def values(self, phase: str) -> dict[str, Any] | None:
         """Return the values of the checkpoint to go on from if it is of this phase."""
@@ -104,6 +110,11 @@ class RunState:
             return True
         return time.monotonic() - self._last >= max(self.every, COST_SHARE * self._cost)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the run has a folder for checkpoints."""
+        return self.folder is not None
+
     def write(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Write a checkpoint, then do what a waiting signal asks."""
         if self.folder is None:
@@ -112,123 +123,55 @@ class RunState:
         self.folder.write(Checkpoint({**self._common(), **values}, arrays))
         self._last = time.monotonic()
         self._cost = self._last - begin
-        STOP.raise_if_any(f"checkpoint in {str(self.folder.folder)!r}")
+        self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """Do what a waiting signal asks."""
+        STOP.raise_if_any(self._place)
 
     def _common(self) -> dict[str, Any]:
-        return {"identity": self.identity, "entropy": self._seeds.entropy}
+        return {
+            "identity": self.identity,
+            "entropy": self._seeds.entropy,
+            "elapsed": self.seconds,
+        }
 
 
-def run_identity(estimator: Any, params: dict[str, Any], X: Any) -> dict[str, Any]:
-    """Return what two runs must share to be the same run: settings, data, engine."""
+def run_identity(estimator: Any, X: Any, labels_true: Any = None) -> dict[str, Any]:
+    """Return what two runs must share to be the same run.
+
+    Settings, data, the content of a weight file, the labels that its history is scored with, the
+    engine and the version of this library.
+    """
+    params = estimator.resolved_params()
     unlike = {name: value for name, value in params.items() if name != "verbose"}
     if not isinstance(unlike.get("random_state"), int | np.integer):
         unlike["random_state"] = None  # fresh or moving: the checkpoint's own entropy counts
-    identity = {"class": type(estimator).__name__, **unlike}
-    identity.update(engine=keras.backend.backend(), data=data_hash(X))
+    if unlike.get("pretrained_weights") is not None:
+        unlike["pretrained_weights"] = file_hash(unlike["pretrained_weights"])
+    identity = {
+        "class": type(estimator).__name__,
+        **unlike,
+        "X": data_hash(X),
+        "labels_true": None if labels_true is None else data_hash(np.asarray(labels_true)),
+        "engine": keras.backend.backend(),
+        "version": own_version(),
+    }
     return json.loads(json.dumps(identity, default=plain))
 
 
-class Checkpointer(keras.callbacks.Callback):
-    """Write a checkpoint when one is due, and put the model where the last one left it.
-
-    The last of a run's callbacks, so that it sees what the others did.
+def check_same_run(name: str, folder: Any, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Raise ValueError unless two identities are the same.
 
     Parameters
     ----------
-    run : RunState
-    phase : str
-        Only a checkpoint of the same phase is restored.
-    rows : list of dict
-        The history of the phase, kept and restored.
-    variables : sequence of keras.Variable
-        What must be kept besides the model's own.
-    collect : callable, optional
-        Returns more values and arrays to keep.
-    restore : callable, optional
-        Takes the checkpoint back.
-
-    Attributes
-    ----------
-    first_step : int
-        Training steps that were done before.
+    name : str
+        The argument that named ``folder``.
     """
-
-    def __init__(
-        self,
-        run: RunState,
-        phase: str,
-        rows: list[dict[str, Any]],
-        *,
-        variables: Sequence[Any] = (),
-        collect: Callable[[], tuple[dict[str, Any], dict[str, np.ndarray]]] | None = None,
-        restore: Callable[[Checkpoint], None] | None = None,
-    ):
-        super().__init__()
-        self.run, self.phase, self.rows = run, phase, rows
-        self.others = list(variables)
-        self.collect, self.restore = collect, restore
-        found = run.checkpoint
-        self.found = found if found and found.values["phase"] == phase else None
-        self.first_step = self.found.values["step"] if self.found else 0
-
-    def forget(self) -> None:
-        """Begin at the start: the checkpoint was another's."""
-        self.found, self.first_step = None, 0
-
-    def _variables(self) -> list[Any]:
-        model, fixed = self.model, {id(variable) for variable in self.model.fixed}
-        every = [
-            *self.others,
-            *model.variables,
-            *model.optimizer.variables,
-            *model.metrics_variables,
-            *model.resident,
-        ]
-        unique = {id(variable): variable for variable in every if id(variable) not in fixed}
-        return list(unique.values())
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Restore the checkpoint."""
-        if self.found is not None:
-            self._assign(self._variables())
-            self.rows[:] = self.found.values["rows"]
-            if self.restore:
-                self.restore(self.found)
-
-    def _assign(self, variables: Sequence[Any]) -> None:
-        kept = self.found.arrays if self.found else {}
-        arrays = [kept[f"variable {i}"] for i in range(len(variables))]
-        for variable, array in zip(variables, arrays, strict=True):
-            variable.assign(array)
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Restore the metrics too, which Keras clears at the start of an epoch."""
-        self._epoch = epoch
-        if self.found is not None and self.first_step > self.model.steps_after(epoch, 0):
-            self._assign(self._variables())
-        self.found = None
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Write a checkpoint between two blocks of an epoch."""
-        step = max(self.model.steps_after(self._epoch, batch + 1), self.first_step)
-        # The end of the last block is left to the epoch's end, when all callbacks have seen it.
-        if step < self.model.steps_after(self._epoch) and self.run.is_due:
-            self.write(step)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write a checkpoint after an epoch."""
-        if self.run.is_due:
-            self.write(self.model.steps_after(epoch))
-
-    def write(self, step: int) -> None:
-        """Write a checkpoint of the state after ``step`` training steps."""
-        backend.sync(self.model)
-        kept = {
-            f"variable {i}": backend.to_numpy(variable)
-            for i, variable in enumerate(self._variables())
-        }
-        if not all(np.isfinite(array).all() for array in kept.values() if array.dtype.kind == "f"):
-            return  # the run is about to be stopped; what was good stays the last
-        values, arrays = self.collect() if self.collect else ({}, {})
-        values = {"phase": self.phase, "step": step, "rows": self.rows, **values}
-        self.run.write(values, {**kept, **arrays})
+    for key in sorted({*theirs, *ours}):
+        if theirs.get(key) != ours.get(key):
+            raise ValueError(
+                f"{name} must be this run's own to go on from; got {str(folder)!r}, whose run has "
+                f"{key} {theirs.get(key)!r} where this one has {ours.get(key)!r}. Use the same "
+                "settings and data, or another folder."
+            )

@@ -26,7 +26,9 @@ class StopRequest:
     def listen(self) -> None:
         """Take SIGTERM and SIGINT from now on: for a command line, which owns its process."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.handle)
+            # What nohup or a shell's "&" made deaf to a signal stays so.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self.handle)
 
     def handle(self, signal_number: int, frame: Any = None) -> None:
         """Note the signal where a run will see to it; else, or the second time, raise at once."""
@@ -37,11 +39,16 @@ class StopRequest:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let a signal wait for `raise_if_any`, or the end of the block."""
+        """Let a signal wait for `raise_if_any`, or the end of the block, an error's too."""
         self._is_deferring = True
         try:
             yield
             self.raise_if_any()
+        except Exception as error:
+            # Who handles the error, as a grid does, would otherwise go on.
+            if self.signal_number is not None:
+                self._raise(self.signal_number, cause=error)
+            raise
         finally:
             self._is_deferring, self.signal_number = False, None
 
@@ -50,9 +57,11 @@ class StopRequest:
         if self.signal_number is not None:
             self._raise(self.signal_number, message)
 
-    def _raise(self, signal_number: int, message: str = "") -> NoReturn:
+    def _raise(
+        self, signal_number: int, message: str = "", cause: Exception | None = None
+    ) -> NoReturn:
         kind = KeyboardInterrupt if signal_number == signal.SIGINT else TerminatedError
-        raise kind(message)
+        raise kind(message) from cause
 
 
 STOP = StopRequest()  # signals belong to the process, and so does this

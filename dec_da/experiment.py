@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from clustering_common import backend, files, results
 from clustering_common.callbacks import (
     LabelsMonitor,
+    TrainingDivergedError,
     check_labels,
     diverged,
     empty_clusters,
@@ -31,7 +31,9 @@ PRETRAIN_COLUMNS = ("epoch", "loss")
 AUTOENCODER_FILE = "ae_weights.h5"
 PRETRAIN_LOG = "pretrain_log.csv"
 MODEL_FILE = "model_final.h5"
-STALE = (MODEL_FILE, "labels.npy", "results.json", "log.csv")
+LABELS_FILE = "labels.npy"
+STALE = (MODEL_FILE, LABELS_FILE, "results.json", "log.csv")
+NEEDED = (MODEL_FILE, LABELS_FILE, "log.csv", AUTOENCODER_FILE)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class AutoencoderWriter(keras.callbacks.Callback):
 
     def __init__(self, folder: Path):
         super().__init__()
-        self.folder = folder
+        self.folder, self.has_written = folder, False
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write both files; a later phase's files of an earlier run go."""
@@ -88,6 +90,7 @@ class AutoencoderWriter(keras.callbacks.Callback):
             {"epoch": epoch, **row} for epoch, row in enumerate(self.model.recorder.rows, start=1)
         ]
         files.write_csv(self.folder / PRETRAIN_LOG, PRETRAIN_COLUMNS, rows)
+        self.has_written = True
 
 
 class LoadedAutoencoderWriter(keras.callbacks.Callback):
@@ -171,7 +174,7 @@ def train(
     pixel_scores : dict, optional
         Scores of that k-means where they are known already.
     """
-    identity = run_identity(estimator, estimator.resolved_params(), task.X)
+    identity = run_identity(estimator, task.X, task.labels)
     with place.held():
         return place.finished(identity) or _run(
             estimator, task, place, identity, {"method": method, "seed": seed}, pixel_scores
@@ -187,18 +190,11 @@ def _run(
     pixel_scores: dict[str, float] | None,
 ) -> dict[str, Any]:
     """Train, write the files, and return the record."""
-    begin = time.monotonic()
-    estimator.fit(
-        task.X,
-        callbacks=_watchers(estimator, task, place.path),
-        pretrain_callbacks=[AutoencoderWriter(place.path)],
-        checkpoint_dir=place.checkpoints,
-        checkpoint_every=place.every,
-    )
-    seconds = {**estimator.seconds_, "total": time.monotonic() - begin}
+    _fit(estimator, task, place)
+    seconds = {**estimator.seconds_, "total": sum(estimator.seconds_.values())}
     # What took long is safe before anything is scored.
     estimator.save(place.path / MODEL_FILE)
-    files.write_array(place.path / "labels.npy", estimator.labels_)
+    files.write_array(place.path / LABELS_FILE, estimator.labels_)
     if task.labels is not None and pixel_scores is None:
         logger.info("k-means on pixels, for comparison")
         pixel_scores = results.kmeans_baseline(
@@ -223,6 +219,27 @@ def _run(
         "identity": identity,
     }
     return place.finish(record)
+
+
+def _fit(estimator: DeepClusterer, task: Task, place: RunFolder) -> None:
+    """Train; where clustering diverges, say how to keep the pretraining."""
+    writer = AutoencoderWriter(place.path)
+    try:
+        estimator.fit(
+            task.X,
+            callbacks=_watchers(estimator, task, place.path),
+            pretrain_callbacks=[writer],
+            checkpoint_dir=place.checkpoints,
+            checkpoint_every=place.every,
+        )
+    except TrainingDivergedError as error:
+        if not writer.has_written:
+            raise
+        path = str(place.path / AUTOENCODER_FILE)
+        raise TrainingDivergedError(
+            f"{error} To keep the pretraining with other settings, give pretrained_weights "
+            f"{path!r}."
+        ) from error
 
 
 def _watchers(estimator: DeepClusterer, task: Task, folder: Path) -> list[keras.callbacks.Callback]:

@@ -1,9 +1,10 @@
 """The paper's table as a grid of runs: methods x data sets x trials."""
 
+import itertools
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from clustering_common import cli, files, results
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.datasets import Dataset, load_dataset
 from clustering_common.run_folder import RunFolder
-from clustering_common.run_state import EVERY
+from clustering_common.run_state import EVERY, run_identity
 from dec_da import experiment, presets
 
 logger = logging.getLogger("clustering_common.dec_da")
 COLUMNS = ("dataset", "method", "trials", "acc", "nmi", "ari", "time")
 MEASURES = ("acc", "nmi", "ari")
-KMEANS = "kmeans_acc"
+KMEANS, PROBLEM = "kmeans_acc", "problem"
 
 
 def run_grid(
@@ -59,74 +60,135 @@ def run_grid(
     -------
     list of dict
         A row per trial, then the mean and the standard deviation of each cell. Beside the columns
-        of results.csv each has "kmeans_acc", of k-means on the pixels.
+        of results.csv each has "kmeans_acc", of k-means on the pixels, and "problem", what went
+        wrong in words: empty clusters, a loss that was no number any more.
     """
     loaded = [load_dataset(name, data_dir) for name in names]
     for method in methods:
         for dataset in loaded:
             presets.make_estimator(method, dataset.name, **params).check(dataset.images.shape[1:])
-    cells: list[list[dict[str, Any]]] = []
-    for dataset in loaded:
-        pixels = [
-            results.kmeans_baseline(dataset.images, presets.N_CLASSES, dataset.labels, seed + trial)
-            for trial in range(n_trials)
-        ]
-        logger.info("%s: k-means on pixels %s", dataset.name, cli.score_line(pixels[0]))
-        for method in methods:
-            cells.append([])
-            for trial in range(n_trials):
-                path = folder / dataset.name / method / f"trial{trial}"
-                place = RunFolder(path, resume=resume, every=checkpoint_every)
-                row = _run_cell(method, dataset, place, trial, seed, pixels[trial], params)
-                cells[-1].append({**row, KMEANS: pixels[trial]["acc"]})
-                files.write_csv(folder / "results.csv", COLUMNS, _with_means(cells))
-    return _with_means(cells)
-
-
-def _run_cell(
-    method: str,
-    dataset: Dataset,
-    place: RunFolder,
-    trial: int,
-    seed: int,
-    pixel_scores: dict[str, float],
-    params: dict[str, Any],
-) -> dict[str, Any]:
-    """Run one trial and return its row."""
-    logger.info("%s on %s, trial %d, to %s", method, dataset.name, trial, place.path)
-    estimator = presets.make_estimator(method, dataset.name, random_state=seed + trial, **params)
-    task = experiment.Task(dataset.name, dataset.images, dataset.labels)
-    begin = time.monotonic()
-    try:
-        record = experiment.train(
-            estimator, task, place, seed=seed + trial, pixel_scores=pixel_scores, method=method
-        )
-    except TrainingDivergedError as error:
-        # One bad trial must not cost the others; its row has no scores.
-        logger.warning("%s on %s, trial %d: %s", method, dataset.name, trial, error)
-        none = dict.fromkeys(MEASURES, math.nan)
-        seconds = time.monotonic() - begin
-        return {"dataset": dataset.name, "method": method, "trials": trial, **none, "time": seconds}
-    final, seconds = record["metrics"]["final"], record["seconds"]["total"]
-    logger.info("%s on %s, trial %d: %s", method, dataset.name, trial, cli.score_line(final))
-    return {"dataset": dataset.name, "method": method, "trials": trial, **final, "time": seconds}
-
-
-def _with_means(cells: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the rows of the cells, each followed by its mean and standard deviation.
-
-    A cell with a diverged trial has no mean: leaving that trial out would flatter it.
-    """
-    rows: list[dict[str, Any]] = []
+    cells = []
+    for dataset, method, trial in itertools.product(loaded, methods, range(n_trials)):
+        path = folder / dataset.name / method / f"trial{trial}"
+        place = RunFolder(path, resume=resume, every=checkpoint_every, needed=experiment.NEEDED)
+        cells.append(Cell(method, dataset, place, trial, seed + trial, params))
+    # What is finished, or can't be resumed, is known before anything is trained.
+    rows = {cell.key: row for cell in cells if (row := cell.finished_row()) is not None}
+    pixels = PixelScores(seed)
     for cell in cells:
-        rows += cell
+        if cell.key not in rows:
+            rows[cell.key] = cell.run(pixels.of(cell.task, cell.trial))
+        known = [rows[cell.key] for cell in cells if cell.key in rows]
+        files.write_csv(folder / "results.csv", COLUMNS, _with_means(known, n_trials))
+    return _with_means([rows[cell.key] for cell in cells], n_trials)
+
+
+class PixelScores:
+    """The scores of k-means on the pixels, taken once for each data set and trial."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self._known: dict[tuple[str, int], dict[str, float]] = {}
+
+    def of(self, task: experiment.Task, trial: int) -> dict[str, float]:
+        """Return the scores of a trial, which has its own seed."""
+        key = (task.name, trial)
+        if key not in self._known:
+            self._known[key] = results.kmeans_baseline(
+                task.X, presets.N_CLASSES, task.labels, self.seed + trial
+            )
+            logger.info("%s: k-means on pixels %s", task.name, cli.score_line(self._known[key]))
+        return self._known[key]
+
+
+class Cell:
+    """One trial of a method on a data set.
+
+    Parameters
+    ----------
+    method : str
+    dataset : Dataset
+    place : RunFolder
+    trial, seed : int
+    params : mapping
+        Constructor arguments; None leaves the paper's own.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        dataset: Dataset,
+        place: RunFolder,
+        trial: int,
+        seed: int,
+        params: Mapping[str, Any],
+    ):
+        self.method, self.place, self.trial, self.seed = method, place, trial, seed
+        self.task = experiment.Task(dataset.name, dataset.images, dataset.labels)
+        self.estimator = presets.make_estimator(method, dataset.name, random_state=seed, **params)
+        self.key = (dataset.name, method, trial)
+
+    def finished_row(self) -> dict[str, Any] | None:
+        """Return the row of a trial that was finished before, None where it must run."""
+        if not self.place.resume:
+            return None
+        identity = run_identity(self.estimator, self.task.X, self.task.labels)
+        self.place.check_checkpoints(identity)
+        record = self.place.finished(identity)
+        return None if record is None else self._row(record)
+
+    def run(self, pixel_scores: dict[str, float]) -> dict[str, Any]:
+        """Run the trial and return its row."""
+        logger.info("%s to %s", self._name, self.place.path)
+        begin = time.monotonic()
+        try:
+            record = experiment.train(
+                self.estimator, self.task, self.place,
+                seed=self.seed, pixel_scores=pixel_scores, method=self.method,
+            )  # fmt: skip
+        except TrainingDivergedError as error:
+            # One bad trial must not cost the others; its row has no scores.
+            logger.warning("%s: %s", self._name, error)
+            none = dict.fromkeys(MEASURES, math.nan)
+            return self._with_names(none, pixel_scores, time.monotonic() - begin, str(error))
+        logger.info("%s: %s", self._name, cli.score_line(record["metrics"]["final"]))
+        return self._row(record)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.method} on {self.task.name}, trial {self.trial}"
+
+    def _row(self, record: dict[str, Any]) -> dict[str, Any]:
+        metrics = record["metrics"]
+        seconds, problem = record["seconds"]["total"], record["empty_clusters"]
+        return self._with_names(metrics["final"], metrics["kmeans_pixels"], seconds, problem)
+
+    def _with_names(
+        self, final: dict[str, float], pixels: dict[str, float], seconds: float, problem: str
+    ) -> dict[str, Any]:
+        names = {"dataset": self.task.name, "method": self.method, "trials": self.trial}
+        problem = f"{self._name}: {problem}" if problem else ""
+        return {**names, **final, "time": seconds, KMEANS: pixels["acc"], PROBLEM: problem}
+
+
+def _with_means(rows: Sequence[dict[str, Any]], n_trials: int) -> list[dict[str, Any]]:
+    """Return the rows, each cell's followed by its mean and standard deviation.
+
+    A cell with a diverged trial has no mean: leaving that trial out would flatter it. Neither has
+    one whose trials are not all done.
+    """
+    found: list[dict[str, Any]] = []
+    cells = itertools.groupby(rows, key=lambda row: (row["dataset"], row["method"]))
+    for trials in (list(trials) for _, trials in cells):
+        found += trials
         for name, function in (("mean", np.mean), ("std", np.std)):
             values = {
-                key: float(function([row[key] for row in cell]))
+                key: float(function([row[key] for row in trials]))
                 for key in (*MEASURES, KMEANS, "time")
             }
-            rows.append({**cell[0], "trials": name, **values})
-    return rows
+            if len(trials) == n_trials:
+                found.append({**trials[0], "trials": name, **values, PROBLEM: ""})
+    return found
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
@@ -150,4 +212,5 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
             + [f"{mean['time']:.0f} s"]
         )
     columns = ["data set", "method", *MEASURES, "k-means acc", "paper acc", "paper nmi", "time"]
-    return cli.table(columns, lines)
+    problems = [f"Warning: {row[PROBLEM]}" for row in rows if row[PROBLEM]]
+    return "\n".join([cli.table(columns, lines), *problems])

@@ -12,8 +12,9 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from clustering_common.callbacks import FiniteLoss, Progress, Recorder, diverged, empty_clusters
+from clustering_common.checkpointer import Checkpointer
 from clustering_common.checkpoints import Checkpoint
-from clustering_common.run_state import Checkpointer, RunState
+from clustering_common.run_state import RunState
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule
 from dec_da.models import ClusteringModel, ReconstructionModel
@@ -60,7 +61,7 @@ def pretrain(
     model.fit_steps(
         schedule.batches,
         steps_per_epoch=schedule.steps_per_pass,
-        n_steps=n_epochs * schedule.steps_per_pass,
+        n_steps=checkpointer.n_steps(n_epochs * schedule.steps_per_pass),
         first_step=checkpointer.first_step,
         callbacks=[
             FiniteLoss("pretraining"),
@@ -124,11 +125,10 @@ def cluster(
         collect=lambda: ({**(earlier or {}), **updates.state}, {"labels": model.labels}),
         restore=updates.restore,
     )
-    stopped = bool(checkpointer.found and checkpointer.found.values["stopped"])
     model.fit_steps(
         schedule.batches,
         steps_per_epoch=update_interval,
-        n_steps=checkpointer.first_step if stopped else max_iter,
+        n_steps=checkpointer.n_steps(max_iter),
         first_step=checkpointer.first_step,
         callbacks=[
             FiniteLoss("clustering"),
@@ -155,6 +155,7 @@ class TargetUpdates(keras.callbacks.Callback):
         super().__init__()
         self.update_interval, self.max_iter, self.tol = update_interval, max_iter, tol
         self.n_iter, self.termination_condition = 0, "max_iter"
+        self.is_resumed = False
         self._n_empty = 0
 
     @property
@@ -163,7 +164,7 @@ class TargetUpdates(keras.callbacks.Callback):
         return {
             "n_iter": self.n_iter,
             "termination_condition": self.termination_condition,
-            "stopped": bool(self.model.stop_training),
+            "n_empty": self._n_empty,
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -171,11 +172,14 @@ class TargetUpdates(keras.callbacks.Callback):
         values = checkpoint.values
         self.n_iter = values["n_iter"]
         self.termination_condition = values["termination_condition"]
-        self.model.stop_training = values["stopped"]
+        self._n_empty = values["n_empty"]
+        self.is_resumed = True
         self.model.labels = checkpoint.arrays["labels"]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Take the first targets, from the embedding's k-means."""
+        if self.is_resumed:
+            return
         self.model.update()
         if not self.model.is_finite:
             raise ValueError(

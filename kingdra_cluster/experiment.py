@@ -18,6 +18,7 @@ from kingdra_cluster.base import LadderClusterer
 from kingdra_cluster.configs import Config
 
 NAMES = ("acc", "nmi", "ari")
+NEEDED = ("model.h5", "labels.npy", "history.json")
 
 
 class IterationPrinter(keras.callbacks.Callback):
@@ -41,6 +42,24 @@ class IterationPrinter(keras.callbacks.Callback):
             if name in logs:
                 line.append(f"{name} {logs[name]:.4f}")
         self.say(", ".join(line))
+
+
+class EarlierFiles(keras.callbacks.Callback):
+    """Remove an earlier run's files once this one has learned something.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Remove them after the first iteration."""
+        for name in (*NEEDED, "results.json"):
+            (self.folder / name).unlink(missing_ok=True)
 
 
 def load_data(config: Config, data_dir: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -100,7 +119,7 @@ def run(
     say : callable
         Takes each line meant for the user.
     """
-    identity = run_identity(estimator, estimator.get_params(), X)
+    identity = run_identity(estimator, X, labels)
     with place.held():
         finished = place.finished(identity)
         if finished:
@@ -108,7 +127,7 @@ def run(
         monitors = [] if labels is None else [LabelsMonitor(labels)]
         estimator.fit(
             X,
-            callbacks=[*monitors, IterationPrinter(say)],
+            callbacks=[*monitors, IterationPrinter(say), EarlierFiles(place.path)],
             checkpoint_dir=place.checkpoints,
             checkpoint_every=place.every,
         )

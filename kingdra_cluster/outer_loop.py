@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from clustering_common.callbacks import FiniteLoss, Recorder, diverged
-from clustering_common.run_state import Checkpointer, RunState
+from clustering_common.callbacks import FiniteLoss, Recorder, diverged, empty_clusters
+from clustering_common.checkpointer import Checkpointer
+from clustering_common.run_state import RunState
 from clustering_common.seeds import SeedStream
 from kingdra_cluster.agreement_graph import agreement_buckets
 from kingdra_cluster.ensemble import align_members, combine, member_agreement
@@ -127,11 +128,20 @@ class OuterLoop:
         trainer.labels = combine(state.member_proba, state.mapping, settings.ens_common_mapping)
         if state.buckets:
             trainer.pseudo_labels = pseudo_labels_from_buckets(state.buckets, self.X.shape[0])
-        row["n_empty_clusters"] = settings.n_class - len(np.unique(trainer.labels))
+        row["n_empty_clusters"] = self._n_empty(trainer.labels, iteration)
         row["member_agreement"] = member_agreement(state.member_proba, state.mapping)
-        if settings.n_class > 1:
-            _warn_of_collapse(trainer.labels, iteration)
         return row
+
+    def _n_empty(self, labels: np.ndarray, iteration: int) -> int:
+        """Return how many clusters are empty; tell when there are more than before."""
+        n_class = self.settings.n_class
+        n_empty = n_class - len(np.unique(labels))
+        problem = empty_clusters(labels, n_class)
+        if "collapse" in problem:
+            _warn_of_collapse(iteration)
+        elif n_empty > (self.state.history[-1]["n_empty_clusters"] if self.state.history else 0):
+            logger.warning("iteration %d: %s", iteration, problem)
+        return n_empty
 
     def _own_names(self) -> np.ndarray:
         """Return the mapping that renames nothing."""
@@ -146,7 +156,11 @@ class OuterLoop:
         n_epochs = settings.n_epochs_per_iter0 if untaught else settings.n_epochs_per_iter
         guard = FiniteLoss(f"iteration {iteration}")
         checkpointer = Checkpointer(
-            self.run_state, ROUND, recorder.rows, collect=lambda: self._collected(iteration)
+            self.run_state,
+            ROUND,
+            recorder.rows,
+            collect=lambda: self._collected(iteration),
+            at_end=iteration == settings.n_iter - 1,
         )
         if iteration > self.first:
             checkpointer.forget()
@@ -225,11 +239,10 @@ def pseudo_labelled_set(
     return PseudoLabelledSet(indices, classes)
 
 
-def _warn_of_collapse(labels: np.ndarray, iteration: int) -> None:
-    if len(labels) > 1 and (labels == labels[0]).all():
-        warnings.warn(
-            f"All samples are in one cluster (collapse) after iteration {iteration}; training goes "
-            "on. Raise mi_mu_w_init or mi_loss_w_init, lower lr or noise_std, or scale X.",
-            UserWarning,
-            stacklevel=7,
-        )
+def _warn_of_collapse(iteration: int) -> None:
+    warnings.warn(
+        f"All samples are in one cluster (collapse) after iteration {iteration}; training goes "
+        "on. Raise mi_mu_w_init or mi_loss_w_init, lower lr or noise_std, or scale X.",
+        UserWarning,
+        stacklevel=8,
+    )
