@@ -9,7 +9,6 @@ before the call: interpreter, libraries and the votes themselves.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.memory import peak_mb
+from benchmarks.rows import Row
 from kingdra_cluster.agreement_graph import agreement_buckets
 
 N_CLASS = 10
@@ -38,6 +39,8 @@ CASES = [
     ("unrelated", 1_000_000, 10, 2, 8),
     ("unrelated", 20_000, 20, 4, 10),
 ]
+# Of each size one, and the hardest of 70,000.
+QUICK = [CASES[i] for i in (0, 1, 4, 9)]
 
 
 def realistic_votes(n_samples, n_members, rng):
@@ -68,12 +71,6 @@ def unrelated_votes(n_samples, n_members, rng):
 VOTES = {"realistic": realistic_votes, "unrelated": unrelated_votes}
 
 
-def peak_mb():
-    """Return the high-water mark of this process in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 def run_once(name, n_samples, n_members, low_th, high_th):
     """Return what one call costs, as a dict."""
     votes, sure = VOTES[name](n_samples, n_members, np.random.default_rng(0))
@@ -92,7 +89,7 @@ def run_once(name, n_samples, n_members, low_th, high_th):
 
 def measure(case, repeats):
     """Return one row: the case and the runs in fresh processes."""
-    command = [sys.executable, __file__, "--one", json.dumps(case)]
+    command = [sys.executable, "-m", "benchmarks.agreement_graph", "--one", json.dumps(case)]
     runs = []
     for _ in range(repeats):
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -115,6 +112,23 @@ def table_line(row):
         f"| {statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f}) "
         f"| {max(row['peak_mb'])} | {max(row['before_mb'])} |"
     )
+
+
+def rows(quick):
+    """Return a row for each of some cases: seconds beside those of as many pairs of samples."""
+    found = []
+    for case in QUICK if quick else CASES:
+        run = measure(case, 1 if quick else 3)
+        votes, n_samples, n_members, low_th, high_th = case
+        found.append(
+            Row(
+                f"{votes} votes, {n_samples:,} x {n_members}, thresholds {low_th}/{high_th}",
+                statistics.median(run["seconds"]),
+                "s",
+                f"peak {max(run['peak_mb'])} MB, {max(run['before_mb'])} before the call",
+            )
+        )
+    return found
 
 
 def main(arguments=None):

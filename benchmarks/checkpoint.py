@@ -1,16 +1,15 @@
 """What checkpoints cost: the time of one write against the time between two, at the paper's sizes.
 
-python -m benchmarks.checkpoint [--rounds 5]
+python -m benchmarks.checkpoint [--quick]
 """
 
-import argparse
 import tempfile
 import time
 
 import keras
 import numpy as np
 
-from clustering_common.backend import device_name
+from benchmarks.rows import Row, main
 from clustering_common.checkpointer import Checkpointer
 from clustering_common.run_state import COST_SHARE, EVERY, RunState
 from clustering_common.seeds import SeedStream
@@ -34,31 +33,41 @@ def models() -> dict[str, keras.Model]:
     return found
 
 
-def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    print(device_name())
+def rows(quick: bool) -> list[Row]:
+    """Return the longest write of each against the shortest time that may lie between two."""
+    found = []
     for name, model in models().items():
-        with tempfile.TemporaryDirectory() as folder:
-            run = RunState(folder)
-            run.seeds(0)
-            checkpointer = Checkpointer(run, "phase", [])
-            checkpointer.set_model(model)
-            seconds = []
-            for _ in range(args.rounds):
-                begin = time.perf_counter()
-                checkpointer.write(1)
-                seconds.append(time.perf_counter() - begin)
-            size = run.folder.paths()[-1].stat().st_size / 1e6  # type: ignore[union-attr]
-        # The longest write against the shortest time that may lie between two.
-        shares = [100 * t / max(EVERY, COST_SHARE * t) for t in seconds]
-        print(
-            f"{name}: {size:.0f} MB in {np.median(seconds):.2f} s (at most {max(seconds):.2f}), "
-            f"{max(shares):.2f} % of a run at the default interval"
+        seconds = write_seconds(model, 3 if quick else 9)
+        shares = 100 * seconds / np.maximum(EVERY, COST_SHARE * seconds)
+        spread = [float(f(shares)) for f in (np.median, np.min, np.max)]
+        found.append(
+            Row(
+                f"{name}, a checkpoint",
+                1e3 * float(np.median(seconds)),
+                "ms",
+                "a minute, or fifty times as long",
+                None,
+                spread,
+                "% of a run at the default interval",
+            )
         )
+    return found
+
+
+def write_seconds(model: keras.Model, rounds: int) -> np.ndarray:
+    """Return the seconds of some checkpoints of a model."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunState(folder)
+        run.seeds(0)
+        checkpointer = Checkpointer(run, "phase", [])
+        checkpointer.set_model(model)
+        for step in range(1, rounds + 1):
+            begin = time.perf_counter()
+            checkpointer.write(step)
+            seconds.append(time.perf_counter() - begin)
+    return np.array(seconds)
 
 
 if __name__ == "__main__":
-    main()
+    main(rows)

@@ -6,21 +6,19 @@ batch 64, with pseudo-labels.
 A second line gives the plain members our fused Adam too: what the batched products alone save.
 All run in turns in one process, so that a busy machine slows both: the ratio is what counts.
 
-    python -m benchmarks.ladder_step [--rounds 5] [--steps 15]
+    python -m benchmarks.ladder_step [--quick]
 """
 
-import argparse
 import functools
 import itertools
-import json
-import time
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from clustering_common.backend import best_jit, device_name
+from benchmarks.rows import Row, compared, main, paired
+from clustering_common.backend import best_jit
 from clustering_common.seeds import SeedStream
 from clustering_common.training import SteppedModel
 from kingdra_cluster import losses
@@ -117,18 +115,6 @@ class PlainLadder(SteppedModel):
         return y_pred
 
 
-def report(rounds: np.ndarray) -> None:
-    """Print medians and ratios."""
-    print(device_name())
-    for name, column in (("plain", 1), ("plain with fused Adam", 2)):
-        ratios = rounds[:, 0] / rounds[:, column]
-        one, ten = 1e3 * np.median(rounds[:, [0, column]], axis=0)
-        print(
-            f"ten members: {one:.0f} ms as one model, {ten:.0f} ms one by one ({name}), ratio "
-            f"{np.median(ratios):.3f} ({ratios.min():.3f} to {ratios.max():.3f})"
-        )
-
-
 class Arms:
     """Ten members as one model, and twice one by one, on the same data and batches."""
 
@@ -153,49 +139,41 @@ class Arms:
         batches = self._batches(start, stop)
         return keras.tree.map_structure(lambda leaf: leaf[:, member], batches)
 
-    def together(self, n_steps: int) -> float:
-        """Return the seconds of the ensemble."""
-        begin = time.perf_counter()
+    def together(self, n_steps: int) -> None:
+        """Train the ensemble for so many steps."""
         self.ensemble.fit_steps(self._batches, steps_per_epoch=n_steps, n_steps=n_steps)
         ops.convert_to_numpy(self.ensemble.network.betas[0])
-        return time.perf_counter() - begin
 
-    def apart(self, members: list[PlainLadder], n_steps: int) -> float:
-        """Return the seconds of members trained one after the other."""
-        begin = time.perf_counter()
+    def apart(self, members: list[PlainLadder], n_steps: int) -> None:
+        """Train members one after the other, each for so many steps."""
         for index, member in enumerate(members):
             batches = functools.partial(self._batches_of, index)
             member.fit_steps(batches, steps_per_epoch=n_steps, n_steps=n_steps)
             ops.convert_to_numpy(member.betas[0])
-        return time.perf_counter() - begin
-
-    def seconds(self, n_steps: int) -> list[float]:
-        """Return the seconds of a step of each: together, plain, plain with fused Adam."""
-        arms = (
-            self.together,
-            functools.partial(self.apart, self.plain),
-            functools.partial(self.apart, self.fused),
-        )
-        # The difference leaves out what each call of fit costs once.
-        few, many = 5, 5 + n_steps
-        return [(arm(many) - arm(few)) / n_steps for arm in arms]
 
 
-def main() -> None:
-    """Print the figures, or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=15)
-    parser.add_argument("--json", metavar="FILE")
-    args = parser.parse_args()
+def rows(quick: bool) -> list[Row]:
+    """Return how ten members as one compare with ten one by one, by Keras's Adam and by ours."""
     arms = Arms()
-    arms.seconds(args.steps)
-    rounds = np.array([arms.seconds(args.steps) for _ in range(args.rounds)])
-    report(rounds)
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump({"device": device_name(), "seconds": rounds.tolist()}, file)
+    found = paired(
+        {
+            "together": arms.together,
+            "plain": functools.partial(arms.apart, arms.plain),
+            "plain with fused Adam": functools.partial(arms.apart, arms.fused),
+        },
+        *((3, 3, 9) if quick else (7, 5, 20)),
+    )
+    return [
+        compared(
+            "ten ladder members, a step",
+            found["together"],
+            found[name],
+            yardstick=f"one by one, {name}",
+            meaning="of its time",
+        )
+        for name in ("plain", "plain with fused Adam")
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    main(rows)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from clustering_common.array_files import read_array
 from clustering_common.files import plain, replacing
 
 MAGIC = b"deep-clustering checkpoint\n"
@@ -115,7 +116,8 @@ def _parsed(file: BinaryIO) -> Checkpoint:
     header = json.loads(file.read(length))
     if header["format"] != FORMAT:
         raise ValueError(f"it has format {header['format']!r}, this version reads {FORMAT}")
-    arrays = {name: np.lib.format.read_array(file, allow_pickle=False) for name in header["names"]}
+    end = os.fstat(file.fileno()).st_size
+    arrays = {name: read_array(file, end - file.tell()) for name in header["names"]}
     if not isinstance(header["values"], dict):
         raise TypeError("its values have no names")
     return Checkpoint(Kept(header["values"]), Kept(arrays))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clustering_common.checks import check_choice
-from clustering_common.dataset_files import file_error, read_idx, read_jf, read_npz
+from clustering_common.dataset_files import MAX_BYTES, file_error, read_idx, read_jf, read_npz
 
 __all__ = ["Dataset", "DatasetUnavailableError", "dataset_names", "download", "load_dataset"]
 
@@ -35,6 +35,7 @@ IDX_PARTS = {"mnist": ("train", "t10k"), "mnist-test": ("t10k",), "fmnist": ("tr
 NPZ_PARTS = {"train": ("x_train", "y_train"), "t10k": ("x_test", "y_test")}
 JF_FILES = ("usps_train.jf", "usps_test.jf")
 N_CLASSES = 10
+MAX_IMAGES = 1 << 20  # MNIST has 70,000
 # USPS, version 2: train and test, values -1..1, labels "1".."10".
 OPENML_USPS_ID = 41082
 
@@ -266,8 +267,8 @@ def _read_mnist_npz(folder: Path, name: str) -> Samples | None:
     path = _find(folder, "mnist.npz")
     if path is None:
         return None
-    names = [NPZ_PARTS[part] for part in IDX_PARTS[name]]
-    return _joined([_checked(path, *read_npz(path, part_names)) for part_names in names], 255)
+    parts = [read_npz(path, NPZ_PARTS[part], MAX_BYTES) for part in IDX_PARTS[name]]
+    return _joined([_checked(path, *part) for part in parts], 255)
 
 
 def _checked(path: Path, images: NDArray[Any], labels: NDArray[Any]) -> Samples:
@@ -275,6 +276,8 @@ def _checked(path: Path, images: NDArray[Any], labels: NDArray[Any]) -> Samples:
     if images.dtype != np.uint8 or images.ndim != 3 or not images.size:
         found = f"{images.dtype} of shape {images.shape}"
         raise file_error(path, "a file of uint8 images (n_samples, height, width)", found)
+    if len(images) > MAX_IMAGES:
+        raise file_error(path, f"a file of at most {MAX_IMAGES} images", len(images))
     if labels.shape != images.shape[:1]:
         found = f"labels of shape {labels.shape}"
         raise file_error(path, f"a file of {len(images)} labels, as many as its images", found)
@@ -292,6 +295,6 @@ def _joined(parts: Sequence[Samples], maximum: int) -> Samples:
             f"The images of train and test must be of one size; got {sorted(sizes)!r}. "
             "Replace the files by those of one data set."
         )
-    images = np.concatenate([images for images, _ in parts])
+    images = np.concatenate([images for images, _ in parts], dtype=np.float32)
     labels = np.concatenate([labels for _, labels in parts])
-    return np.divide(images, np.float32(maximum), dtype=np.float32), labels
+    return np.divide(images, np.float32(maximum), out=images), labels

@@ -10,9 +10,14 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from clustering_common import backend, weights
+from clustering_common.saved_state import (
+    FORMAT,
+    check_sample_shape,
+    check_state,
+    least_size,
+    tuples,
+)
 from clustering_common.seeds import SeedStream
-
-FORMAT = 1
 
 
 @contextlib.contextmanager
@@ -69,7 +74,7 @@ class SavedClusterer:
         Raises
         ------
         ValueError
-            If the file is damaged or was saved by another class.
+            If the file is damaged, was saved by another class, or holds what no `save` writes.
         """
         config, arrays = weights.read_extras(path)
         if config is None:
@@ -77,12 +82,8 @@ class SavedClusterer:
                 f"path must be a file that save() wrote; got {str(path)!r}, which holds weights "
                 "alone. Use load_weights(path, sample_shape) of an estimator with its settings."
             )
-        _check_saved(config, cls, path)
-        params = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in config["params"].items()
-        }
-        estimator = cls(**params)
+        check_state(config, arrays, cls, path)
+        estimator = cls(**tuples(config["params"]))
         estimator.load_weights(path, tuple(config["sample_shape"]))
         if config["feature_names"]:
             estimator.feature_names_in_ = np.array(config["feature_names"], object)
@@ -105,11 +106,20 @@ class SavedClusterer:
         Returns
         -------
         self
+
+        Raises
+        ------
+        FileNotFoundError, ValueError, TypeError
+            If there is no such file, it is damaged or made for other settings, or an argument is
+            out of range. Nothing is replaced then.
         """
         self._check_arguments()
+        check_sample_shape(sample_shape)
         # On a copy first: a file that does not fit leaves this estimator as it is.
         copy: Any = clone(self)
-        network = copy._make_network(copy._set_sample_shape(tuple(sample_shape)), SeedStream(0))
+        input_shape = copy._set_sample_shape(tuple(sample_shape))
+        weights.check_can_hold(path, *least_size(self.get_params(), input_shape))
+        network = copy._make_network(input_shape, SeedStream(0))
         weights.load_weights(path, network.layers, optional=network.optional_layers)
         self._set_sample_shape(tuple(sample_shape))
         self._set_network(network)
@@ -139,24 +149,3 @@ class SavedClusterer:
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_network")
-
-
-def _check_saved(config: Any, cls: type, path: str | os.PathLike) -> None:
-    """Raise ValueError unless ``config`` is one that ``cls.save`` wrote."""
-    known = {"format", "class", "params", "sample_shape", "feature_names"}
-    if not isinstance(config, dict) or not known <= set(config):
-        problem = "its settings are incomplete"
-    elif config["format"] != FORMAT:
-        problem = f"it has format {config['format']!r}, this version reads {FORMAT}"
-    elif config["class"] != cls.__name__:
-        problem = f"it was saved by {config['class']}"
-    elif not isinstance(config["params"], dict) or not set(config["params"]) <= set(
-        cls._get_param_names()  # type: ignore[attr-defined]
-    ):
-        problem = "it has settings that this version does not know"
-    else:
-        return
-    raise ValueError(
-        f"path must be a file that {cls.__name__}.save wrote; got {str(path)!r}: {problem}. "
-        "Load it with the class and version that saved it."
-    )

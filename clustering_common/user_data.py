@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from array import array
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clustering_common.array_files import file_error, npz_names, read_npy, read_npz
 from clustering_common.checks import check_finite
-from clustering_common.dataset_files import file_error, npz_names, read_npy, read_npz
+from clustering_common.csv_files import LABEL_NAMES, is_number, read_csv, read_csv_labels
 
 __all__ = ["UserData", "load_user_data"]
 
 SUFFIXES = (".csv", ".npy", ".npz")
 DATA_NAMES = ("x", "X", "data")
-LABEL_NAMES = ("y", "labels", "label", "target")
+# Of a label, and of all of them as an array, whose every item is as long as the longest.
+MAX_LABEL_CHARACTERS = 1000
+MAX_LABELS_BYTES = 1 << 28
 # Names of the arrays that scipy.sparse.save_npz writes.
 SPARSE_NAMES = {"indices", "indptr", "format", "shape", "data"}
 
@@ -117,7 +117,7 @@ def _read(source: Path, wants_labels: bool = False) -> tuple[Any, Any]:
         return (None, read_npy(source)) if wants_labels else (read_npy(source), None)
     if suffix == ".npz":
         return _read_npz(source, wants_labels)
-    return _read_csv_labels(source) if wants_labels else _read_csv(source)
+    return (None, read_csv_labels(source)) if wants_labels else read_csv(source)
 
 
 def _read_npz(source: Path, wants_labels: bool) -> tuple[Any, Any]:
@@ -139,97 +139,6 @@ def _read_npz(source: Path, wants_labels: bool) -> tuple[Any, Any]:
     return arrays[0] if samples else None, arrays[-1] if labels else None
 
 
-def _csv_rows(source: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line numbers and cells of the lines that are not blank, all equally long."""
-    n_columns = 0
-    try:
-        # utf-8-sig drops the byte order mark that spreadsheets write.
-        with source.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            for cells in reader:
-                if len(cells) < 2 and not "".join(cells).strip():
-                    continue
-                n_columns = n_columns or len(cells)
-                if len(cells) != n_columns:
-                    wanted = f"a .csv file of {n_columns} cells in every line, as in its first"
-                    found = f"{len(cells)} in line {reader.line_num}"
-                    raise file_error(source, wanted, found, "Fill or drop that line.")
-                yield reader.line_num, cells
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise file_error(source, "a .csv file of UTF-8 text", error) from error
-    if not n_columns:
-        raise file_error(source, "non-empty", "blank lines only")
-
-
-def _is_number(cell: str) -> bool:
-    """Tell whether a cell is a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _header(source: Path, cells: Sequence[str]) -> tuple[bool, int | None]:
-    """Tell whether the first line of a .csv file is a header, and the column of the labels."""
-    names = [cell.strip().lower() for cell in cells]
-    columns = [column for column, name in enumerate(names) if name in LABEL_NAMES]
-    if len(columns) > 1:
-        found = f"the columns {', '.join(names[column] for column in columns)}"
-        wanted = "a .csv file with at most one column of labels"
-        raise file_error(source, wanted, found, "Rename or drop the others.")
-    is_header = bool(columns) or not any(_is_number(cell) for cell in cells)
-    return is_header, columns[0] if columns else None
-
-
-def _read_csv(source: Path) -> tuple[Any, Any]:
-    """Return the numbers of a .csv file, and its column of labels if a header names one."""
-    rows = _csv_rows(source)
-    line, cells = next(rows)
-    n_columns = len(cells)
-    is_header, label_column = _header(source, cells)
-    values: array[float] = array("f")
-    labels: list[str] = []
-    if not is_header:
-        _extend(source, values, line, cells)
-    for line, cells in rows:
-        if label_column is not None:
-            labels.append(cells.pop(label_column))
-        _extend(source, values, line, cells, label_column)
-    if label_column is None:
-        return np.array(values, dtype=np.float32).reshape(-1, n_columns), None
-    if n_columns == 1:
-        return None, labels
-    return np.array(values, dtype=np.float32).reshape(-1, n_columns - 1), labels
-
-
-def _extend(
-    source: Path, values: array[float], line: int, cells: list[str], skipped: int | None = None
-) -> None:
-    """Append the numbers of one line, or name the first cell that is none."""
-    try:
-        values.extend(map(float, cells))
-    except ValueError as error:
-        position, cell = next((i, c) for i, c in enumerate(cells) if not _is_number(c))
-        column = position + 1 + (skipped is not None and position >= skipped)
-        raise file_error(
-            source,
-            "a .csv file of numbers",
-            f"{cell!r} in line {line}, column {column}",
-            "Correct the cell, drop its line, or drop or name its column 'label' in a header line.",
-        ) from error
-
-
-def _read_csv_labels(source: Path) -> tuple[None, list[str]]:
-    """Return the only column of a .csv file, or the one that a header names."""
-    rows = [cells for _, cells in _csv_rows(source)]
-    _, column = _header(source, rows[0])
-    if column is None and len(rows[0]) > 1:
-        wanted = "a .csv file with one column, or with one named label in a header line"
-        raise file_error(source, wanted, f"{len(rows[0])} columns", "Keep or name one column.")
-    return None, [cells[column or 0] for cells in rows[column is not None :]]
-
-
 def _check_samples(source: Path, samples: NDArray[Any]) -> NDArray[np.float32]:
     """Return samples as float32 of a usable shape, without NaN and infinity."""
     if samples.dtype.kind not in "biuf":
@@ -249,7 +158,8 @@ def _check_samples(source: Path, samples: NDArray[Any]) -> NDArray[np.float32]:
 
 def _check_labels(source: Path, labels: Any, n_samples: int) -> NDArray[Any]:
     """Return one label a sample: int64 where all are whole numbers, otherwise strings."""
-    vector = np.asarray(labels)
+    # A list is text: as an array, all of it would be as long as the longest.
+    vector: Any = np.empty(len(labels), "U1") if isinstance(labels, list) else labels
     if vector.ndim == 2 and vector.shape[1] == 1:
         vector = vector[:, 0]
     if vector.shape != (n_samples,):
@@ -257,7 +167,7 @@ def _check_labels(source: Path, labels: Any, n_samples: int) -> NDArray[Any]:
         way_out = "Check that both belong together; turn one-hot rows into ids by argmax(axis=1)."
         raise file_error(source, f"a file of {n_samples} labels, one a sample", found, way_out)
     if vector.dtype.kind == "U":
-        return _text_labels(source, vector)
+        return _text_labels(source, labels if isinstance(labels, list) else vector)
     if vector.dtype.kind not in "biuf" or not _are_whole(vector):
         found = f"{vector.dtype} labels such as {vector[0]}"
         wanted = "a file of labels that are whole numbers or strings"
@@ -265,18 +175,35 @@ def _check_labels(source: Path, labels: Any, n_samples: int) -> NDArray[Any]:
     return vector.astype(np.int64)
 
 
-def _text_labels(source: Path, labels: NDArray[np.str_]) -> NDArray[Any]:
+def _text_labels(source: Path, labels: list[str] | NDArray[np.str_]) -> NDArray[Any]:
     """Return the labels as int64 if all of them read as whole numbers."""
-    stripped = np.char.strip(labels)
-    is_missing = np.isin(np.char.lower(stripped), ("", "nan"))
-    if is_missing.any():
-        found = f"none for sample {int(np.argmax(is_missing))}"
+    names, ids = _distinct(labels)
+    missing = [k for k, name in enumerate(names) if name.lower() in ("", "nan")]
+    if missing:
+        found = f"none for sample {int(np.argmax(np.isin(ids, missing)))}"
         way_out = "Fill it in or drop that sample."
         raise file_error(source, "a file without missing labels", found, way_out)
-    if not all(map(_is_number, stripped.tolist())):
-        return stripped
-    numbers = stripped.astype(np.float64)
-    return numbers.astype(np.int64) if _are_whole(numbers) else stripped
+    if all(map(is_number, names)):
+        numbers = np.array(list(map(float, names)))
+        if _are_whole(numbers):
+            return numbers.astype(np.int64)[ids]
+    longest = max(map(len, names))
+    if longest > MAX_LABEL_CHARACTERS or 4 * longest * len(ids) > MAX_LABELS_BYTES:
+        sample = int(np.argmax(ids == int(np.argmax(list(map(len, names))))))
+        most = min(MAX_LABEL_CHARACTERS, MAX_LABELS_BYTES // (4 * len(ids)))
+        found = f"{longest} for sample {sample}"
+        way_out = "Give the classes short names or numbers."
+        raise file_error(source, f"a file of labels of at most {most} characters", found, way_out)
+    return np.array(names)[ids]
+
+
+def _distinct(labels: list[str] | NDArray[np.str_]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the distinct labels without outer white space, and the place of each one's."""
+    places: dict[str, int] = {}
+    stripped = (str(label).strip() for label in labels)
+    ids = (places.setdefault(label, len(places)) for label in stripped)
+    vector = np.fromiter(ids, np.int64, len(labels))
+    return list(places), vector
 
 
 def _are_whole(numbers: NDArray[Any]) -> bool:

@@ -2,7 +2,7 @@
 
 The root attribute ``layer_names`` lists the layers; each has a group with the attribute
 ``weight_names`` and the arrays in that order. `keras.Model.load_weights` reads such a file when
-its name ends in ``.h5``.
+its name ends in ``.h5``. Files of ours have the attribute ``sha256`` too, the checksum of it all.
 """
 
 import io
@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -19,9 +18,12 @@ import numpy as np
 
 from clustering_common import backend
 from clustering_common.files import plain, replacing
+from clustering_common.h5_files import CHECKSUM, CONFIG, checksum, open_weights
 
-# What h5py raises on damaged files.
-DAMAGE = (OSError, KeyError, RuntimeError, AttributeError, TypeError, UnicodeError, OverflowError)
+# Settings and history, as text; parsed, they take some 30 times as much.
+MAX_CONFIG_BYTES = 1 << 24
+# Smaller networks are built before they are compared: then the error can name the layer.
+MAX_UNCHECKED_WEIGHTS, MAX_UNCHECKED_LAYERS = 10_000_000, 100
 Shapes = list[tuple[int, ...]]
 
 
@@ -59,13 +61,14 @@ def write_weights(
 
 @contextmanager
 def _written(path: str | os.PathLike) -> Iterator[h5py.File]:
-    """Yield an HDF5 file in memory that becomes ``path``, whole or not at all.
+    """Yield an HDF5 file in memory that becomes ``path``, with its checksum, whole or not at all.
 
     On a full disk HDF5's own writes fail piece by piece and again at every close.
     """
     memory = io.BytesIO()
     with h5py.File(memory, "w") as file:
         yield file
+        file.attrs[CHECKSUM] = np.bytes_(checksum(file))
     with replacing(path) as temporary:
         temporary.write_bytes(memory.getbuffer())
 
@@ -81,7 +84,7 @@ def copy_weights(
         As `load_weights` does for a ``source`` that is missing or damaged.
     """
     with open_weights(source) as file:
-        layers = {name: d for name, d in _saved_layers(file).items() if name not in without}
+        layers = {name: d for name, d in file.layers.items() if name not in without}
         names = {
             name: [f"{name}/{dataset.name.rsplit('/', 1)[1]}" for dataset in layers[name]]
             for name in layers
@@ -96,33 +99,14 @@ def _write_layers(
     file: h5py.File, names: dict[str, list[str]], arrays: Iterable[Iterable[np.ndarray]]
 ) -> None:
     """Write layers in the classic layout: the names of each one's weights, and their arrays."""
-    file.attrs["layer_names"] = [layer.encode() for layer in names]
+    file.attrs["layer_names"] = np.array([layer.encode() for layer in names], "S")
     file.attrs["backend"] = keras.backend.backend().encode()
     file.attrs["keras_version"] = keras.__version__.encode()
     for layer, values in zip(names, arrays, strict=True):
         group = file.create_group(layer)
-        group.attrs["weight_names"] = [name.encode() for name in names[layer]]
+        group.attrs["weight_names"] = np.array([name.encode() for name in names[layer]], "S")
         for name, array in zip(names[layer], values, strict=True):
             group.create_dataset(name, data=array)
-
-
-@contextmanager
-def open_weights(path: str | os.PathLike) -> Any:
-    """Open a weight file for reading; whatever is wrong with it is one ValueError line."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"weights must be an existing .h5 file; got {str(path)!r}. "
-            "Train a model first: main.py writes ae_weights.h5 and model_final.h5 to --save-dir."
-        )
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except DAMAGE as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"weights must be a whole HDF5 file of Keras weights; got {str(path)!r} ({reason}). "
-            "The file is damaged or of another kind: copy it again or train anew."
-        ) from error
 
 
 def load_weights(
@@ -161,7 +145,7 @@ def load_weights(
         If it is damaged or made for another architecture; the line names the layer.
     """
     with open_weights(path) as file:
-        saved = _saved_layers(file)
+        saved = file.layers
         source = _match(layers, saved, str(path), set(optional), set(ignored))
         values = {name: [np.asarray(d, np.float32) for d in saved[source[name]]] for name in source}
     for name, arrays in values.items():
@@ -178,33 +162,43 @@ def load_weights(
 
 
 def read_extras(path: str | os.PathLike) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
-    """Return ``config`` and ``arrays`` as `write_weights` took them, (None, {}) without."""
+    """Return ``config`` and ``arrays`` as `write_weights` took them, (None, {}) without.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_weights` does for a file that is missing or damaged.
+    """
     with open_weights(path) as file:
-        group = file.get("estimator")
-        if not isinstance(group, h5py.Group) or "config" not in group:
+        if CONFIG not in file.extras:
             return None, {}
+        text = file.extras[CONFIG][()]
+        if len(text) > MAX_CONFIG_BYTES:
+            raise OSError(f"estimator/config has {len(text)} bytes")
         try:
-            config = json.loads(group["config"][()])
-        except ValueError as error:
+            config = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise OSError(f"estimator/config is no JSON: {error}") from error
-        return config, {name: np.asarray(group[name]) for name in group if name != "config"}
+        arrays = {name: d[()] for name, d in file.extras.items() if name != CONFIG}
+        return config, arrays
 
 
-def _saved_layers(file: h5py.File) -> dict[str, list[h5py.Dataset]]:
-    """Return the datasets of each layer that has any, in the file's order."""
-    root = file["model_weights"] if "model_weights" in file else file
-    if "layer_names" not in root.attrs:
-        raise KeyError("no attribute 'layer_names'")
-    layers = {}
-    for name in _text(root.attrs["layer_names"]):
-        datasets = [root[name][weight] for weight in _text(root[name].attrs["weight_names"])]
-        if datasets:
-            layers[name] = datasets
-    return layers
+def check_can_hold(path: str | os.PathLike, n_weights: int, n_layers: int) -> None:
+    """Raise ValueError where a file is too small for a network that is not built yet.
 
-
-def _text(names: Any) -> list[str]:
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    Parameters
+    ----------
+    path : path-like
+    n_weights, n_layers : int
+        What the network has at least. Up to `MAX_UNCHECKED_WEIGHTS` and `MAX_UNCHECKED_LAYERS`
+        nothing is raised: `load_weights` then says more precisely what does not fit.
+    """
+    with open_weights(path) as file:
+        n_saved, n_saved_layers = file.n_weights, sum(map(len, file.layers.values()))
+    if n_weights > max(n_saved, MAX_UNCHECKED_WEIGHTS):
+        _refuse(str(path), f"it has {n_saved} numbers where this network has at least {n_weights}")
+    if n_layers > max(n_saved_layers, MAX_UNCHECKED_LAYERS):
+        _refuse(str(path), f"it has {n_saved_layers} arrays for at least {n_layers} layers")
 
 
 def _match(

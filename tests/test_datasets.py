@@ -1,11 +1,10 @@
 import functools
 import gzip
-import http.server
+import io
 import re
 import socket
 import struct
 import sys
-import threading
 import types
 import zipfile
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from clustering_common import dataset_files, datasets
+from clustering_common import array_files, dataset_files, datasets
 from clustering_common.dataset_files import npz_names, read_idx, read_jf, read_npy, read_npz
 from clustering_common.datasets import (
     DatasetUnavailableError,
@@ -248,24 +247,6 @@ def test_no_files_and_no_network_is_one_line(tmp_path, name, files, monkeypatch)
 
 
 @pytest.fixture
-def server(tmp_path):
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{running.server_port}/"
-        running.shutdown()
-        thread.join()
-
-
-@pytest.fixture
 def point_keras_to(tmp_path, monkeypatch):
     """Keras's own downloader, asking a server on this computer instead of its own."""
     from keras.src.datasets import fashion_mnist, mnist
@@ -412,9 +393,16 @@ def test_a_bomb_stops_at_the_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset_files, "MAX_BYTES", 1000)
     bomb = gzip.compress(idx_bytes(np.zeros((100, 10, 10), np.uint8)))
     raises_line("declares 1 to 1000 bytes", read_idx, written(tmp_path, bomb), 3)
-    raises_line(
-        "of at most 1000 bytes; got more", read_jf, written(tmp_path, gzip.compress(b"1" * 9999))
-    )
+    # A line without an end, and lines without end.
+    monkeypatch.setattr(dataset_files, "MAX_LINE_BYTES", 1000)
+    bomb = gzip.compress(b"1" * 9999)
+    raises_line("of at most 1000 bytes a line; got more", read_jf, written(tmp_path, bomb))
+    monkeypatch.undo()
+    monkeypatch.setattr(dataset_files, "MAX_JF_SAMPLES", 3)
+    path = written(tmp_path, gzip.compress(jf_text(np.ones((3, 256)), [1, 2, 3]).encode()))
+    assert read_jf(path)[1].tolist() == [1, 2, 3]
+    bomb = gzip.compress(jf_text(np.ones((4, 256)), [1, 2, 3, 4]).encode())
+    raises_line("of at most 3 samples; got more", read_jf, written(tmp_path, bomb))
 
 
 def flipped(content, rng):
@@ -445,21 +433,29 @@ def test_random_damage_is_an_error_or_nothing(tmp_path, kind):
             read(path)
         except ValueError as error:
             n_errors += 1
-            assert re.fullmatch(r"'.*damaged' must be .*; got .*\. Replace .*\.", str(error))
+            assert re.fullmatch(
+                r"'.*damaged' must be .*; got .*\. (Replace|Write) .*\.", str(error)
+            )
     assert n_errors > 50
 
 
 LINE = "7 " + " ".join(["0.5"] * 256)
 BAD_JF = {
-    "empty": ("", "closing line; got 1 lines, the first ''"),
+    "empty": ("", "closing line; got 0 lines, the first ''"),
     "html": ("<html>\n404\n<p>\n</html>\n", "of 257 numbers in each sample line; got 1 in line 2"),
-    "no header": (f"{LINE}\n{LINE}\n-1\n", "must be a .jf file of a header line, .* got 3 lines"),
+    "no header": (
+        f"{LINE}\n{LINE}\n-1\n",
+        "must be a .jf file of a header line, .* got 2 lines or more, the first '7 0.5",
+    ),
     "cut off between lines": (f"10 256\n{LINE}\n{LINE}\n", "a sample in its last line 3"),
     "cut off in a line": (f"10 256\n{LINE}\n{LINE[:40]}", "a sample in its last line 3"),
     "cut off in a label": (f"10 256\n{LINE}\n7", "a sample in its last line 3"),
     "short line": (f"10 256\n{LINE}\n{LINE[:-4]}\n-1\n", "got 256 in line 3"),
     "blank line": (f"10 256\n{LINE}\n\n{LINE}\n-1\n", "got 0 in line 3"),
-    "a word": (f"10 256\n{LINE[:-3]}x\n-1\n", "numbers; got could not convert string 'x'"),
+    "a word": (
+        f"10 256\n{LINE[:-3]}x\n-1\n",
+        "numbers; got could not convert string to float: 'x' in line 2",
+    ),
     "nan": (f"10 256\n{LINE}\n{LINE[:-3]}nan\n-1\n", "values 0..2; got something else in line 3"),
     "range": (f"10 256\n{LINE[:-3]}2.5\n-1\n", "values 0..2; got something else in line 2"),
     "label": (f"10 256\n1{LINE}\n-1\n", "labels 0..9 and .* in line 2"),
@@ -504,6 +500,77 @@ def test_bad_npy(tmp_path):
         raises_line(text, read_npy, written(tmp_path, content))
 
 
+def npy_header(text, version=1):
+    size = len(text).to_bytes({1: 2, 2: 4}[version], "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + text.encode()
+
+
+HEADER = "{{'descr': {}, 'fortran_order': False, 'shape': {}, }}\n"
+BAD_HEADERS = {
+    "too long an axis": (HEADER.format("'<f4'", "(0, 2**70)".replace("2**70", str(2**70))), "1180"),
+    "too long a product": (HEADER.format("'<f4'", f"(0, {2**62}, {2**62})"), "got shape"),
+    "many minus signs": ("-" * 9000 + "1\n", "got "),
+    "many brackets": ("[" * 9000, "got "),
+    "many sums": ("+".join("1" * 4000), "got "),
+    "half a dtype": (HEADER.format("('V',)", "(3,)"), "got "),
+    "a structure": (HEADER.format("[('a', '<f4')]", "(3,)"), "got shape"),
+    "no dtype": (HEADER.format("{'a': 1}", "(3,)"), "got "),
+    "an unknown dtype": (HEADER.format("'<Z9'", "(3,)"), "got "),
+    "many digits": (
+        HEADER.format("'<f4'", f"({'9' * 4000}, {'9' * 4000})"),
+        r"got shape \(9+\.\.\.",
+    ),
+    "too many digits": (HEADER.format("'<f4'", f"({'9' * 9000},)"), "got "),
+    "a bad escape": (HEADER.format("'\\d'", "(3,)"), "got "),
+    "too long": ("{" + " " * 10_000 + "}", "got a header of 10002 bytes"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_HEADERS.values(), ids=BAD_HEADERS)
+def test_bad_headers_of_npy(tmp_path, text, message):
+    raises_line(message, read_npy, written(tmp_path, npy_header(text) + bytes(12)))
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", npy_header(text, 2) + bytes(12))
+    raises_line(message, read_npz, path, ["a"])
+
+
+def test_a_long_header_is_not_read(tmp_path):
+    # Version 2 may declare a header of 4 GB.
+    content = b"\x93NUMPY\2\0" + b"\xff" * 4
+    raises_line("a header of 4294967295 bytes", read_npy, written(tmp_path, content))
+
+
+def test_only_deflate_is_unpacked(tmp_path):
+    # bzip2 unpacks 80 MB at a time, asked for or not.
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.npy", npy_bytes(tmp_path, np.zeros(9)))
+    raises_line("packed by deflate or not at all; got method 12", read_npz, tmp_path / "x.npz", "a")
+
+
+def test_left_overs_in_an_npz(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("a.npy", npy_bytes(tmp_path, np.zeros(9)) + b"x")
+    raises_line("'a' intact; got more bytes than declared", read_npz, tmp_path / "x.npz", ["a"])
+
+
+def test_arrays_one_after_the_other(tmp_path):
+    arrays = [np.arange(6).reshape(2, 3), np.array(3.5), np.array(["a", "bc"]), np.zeros((0, 4))]
+    content = b"".join(npy_bytes(tmp_path, array) for array in arrays)
+    stream = io.BytesIO(content)
+    for array in arrays:
+        read = array_files.read_array(stream, len(content) - stream.tell())
+        assert read.dtype == array.dtype
+        np.testing.assert_array_equal(read, array)
+    assert stream.tell() == len(content)
+
+
+def test_too_many_images(tmp_path, monkeypatch):
+    write_idx(tmp_path)
+    monkeypatch.setattr(datasets, "MAX_IMAGES", 5)
+    raises_line("a file of at most 5 images; got 6", load_dataset, "mnist", tmp_path)
+
+
 def test_npy_in_fortran_order_and_big_endian(tmp_path):
     array = np.arange(12, dtype=">f4").reshape(3, 4)
     path = written(tmp_path, npy_bytes(tmp_path, np.asfortranarray(array)))
@@ -530,8 +597,19 @@ def test_bad_npz(tmp_path):
 def test_npz_of_unbelievable_size(tmp_path, monkeypatch):
     path = tmp_path / "file.npz"
     np.savez_compressed(path, a=np.zeros(100_000))
-    monkeypatch.setattr(dataset_files, "MAX_EXPANSION", 10)
-    raises_line("800128 bytes declared for array 'a'", read_npz, path, ["a"])
+    monkeypatch.setattr(array_files, "SMALL_BYTES", 10_000)
+    raises_line("800128 bytes declared for array 'a'. Write it with", read_npz, path, ["a"])
+    assert len(read_npz(path, ["a"][:0])) == 0
+    # What it becomes as float32 counts too.
+    np.savez_compressed(path, a=np.zeros(9_000, np.uint8))
+    raises_line("got 36000 bytes of memory needed, more than", read_npz, path, ["a"])
+    np.savez(path, a=np.zeros(9_000, np.uint8))
+    assert read_npz(path, ["a"])[0].shape == (9_000,)
+    np.savez(tmp_path / "large.npz", a=np.zeros(2_000))
+    known = functools.partial(read_npz, max_bytes=10)
+    raises_line("arrays of at most 10 bytes; got 16128", known, tmp_path / "large.npz", ["a"])
+    monkeypatch.setattr(array_files, "_memory", lambda: 30_000)
+    raises_line("got 36000 bytes of memory needed", read_npz, path, ["a"])
 
 
 def test_encrypted_npz(tmp_path):

@@ -1,4 +1,7 @@
+import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +11,11 @@ import keras
 import numpy as np
 import pytest
 
-from clustering_common import files, weights
+from clustering_common import files, h5_files, saved_state, weights
 from clustering_common.backend import to_numpy
+from clustering_common.seeds import SeedStream
 from dec_da import ConvDEC, FcDCN, FcDEC, FcIDEC
+from kingdra_cluster import KingdraCluster
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {"max_iter": 4, "update_interval": 2, "pretrain_epochs": 1, "random_state": 0}
@@ -319,26 +324,363 @@ def test_truncated_files(kept, saved, tmp_path):
 
 
 def test_flipped_bytes(dense, saved, tmp_path):
-    """Damage is refused in one line, or only changed a number that no check can know."""
+    """Damage is refused in one line, or changed nothing that is read."""
     content = saved.read_bytes()
     path = tmp_path / "flipped.h5"
     rng = np.random.default_rng(0)
     offsets = [*range(0, 100, 6), *rng.integers(100, 3000, 40), *rng.integers(0, len(content), 20)]
-    before, n_refused, unclear = all_arrays(dense), 0, []
+    before, (config, arrays) = all_arrays(dense), weights.read_extras(saved)
+    n_refused, unclear = 0, []
     for offset in map(int, offsets):
         flipped = bytearray(content)
         flipped[offset] ^= 0xFF
         path.write_bytes(bytes(flipped))
         try:
             weights.load_weights(path, dense._network.layers)
-            weights.read_extras(path)
+            assert str(weights.read_extras(path)) == str((config, arrays))
         except ValueError as error:
             n_refused += 1
             if "\n" in str(error) or "flipped.h5" not in str(error):
                 unclear.append((offset, str(error)))
-    set_arrays(dense, before)
+        for array, expected in zip(all_arrays(dense), before, strict=True):
+            assert np.array_equal(array, expected)
     assert n_refused > 10
     assert not unclear
+
+
+def test_one_bit_of_any_dataset(saved, images, tmp_path):
+    offsets = []
+
+    def note(name, item):
+        # The text of config lies elsewhere, in a heap.
+        if isinstance(item, h5py.Dataset) and name != "estimator/config":
+            offsets.append(item.id.get_offset())
+
+    with h5py.File(saved) as file:
+        file.visititems(note)
+    assert len(offsets) == 2 * 4 + 1 + 1  # kernels and biases, centres, labels_
+    text = r"^weights must be a whole HDF5 file .*bit\.h5' \(its checksum differs\)\. The file"
+    estimator = FcDEC(3, layer_sizes=(8, 3), pretrained_weights=tmp_path / "bit.h5")
+    for offset in offsets:
+        content = bytearray(saved.read_bytes())
+        content[offset + 1] ^= 1
+        (tmp_path / "bit.h5").write_bytes(content)
+        calls = [
+            lambda: FcDEC.load(tmp_path / "bit.h5"),
+            lambda: FcDEC(3, layer_sizes=(8, 3)).load_weights(tmp_path / "bit.h5", (64,)),
+            lambda: estimator.fit(images.reshape(36, 64)),
+        ]
+        for call in calls:
+            with pytest.raises(ValueError, match=text):
+                call()
+
+
+def test_the_checksum_worked_out_by_hand(tmp_path):
+    class Layer:
+        name, weights = "a", []
+
+    weights.write_weights(tmp_path / "a.h5", [Layer], arrays={"labels_": np.array([1, 2], "<i8")})
+    text = b"labels_\n/estimator/labels_\n<i8\n(2,)\n" + bytes([1, *[0] * 7, 2, *[0] * 7])
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file.attrs["sha256"] == hashlib.sha256(text).hexdigest().encode()
+
+
+# --- hostile files, with a checksum of their own ---
+
+
+@pytest.fixture
+def hostile(saved, tmp_path):
+    """Return a function that changes a copy of a saved file and signs it."""
+    path = tmp_path / "hostile.h5"
+
+    def change(edit, source=saved, signed=True):
+        path.write_bytes(source.read_bytes())
+        with h5py.File(path, "r+") as file:
+            edit(file)
+            if signed:
+                file.attrs["sha256"] = np.bytes_(h5_files.checksum(file))
+        return path
+
+    return change
+
+
+def set_config(file, **changes):
+    config = json.loads(file["estimator/config"][()])
+    for key, value in changes.items():
+        place = config["params"] if key in config["params"] else config
+        place[key] = value
+    del file["estimator/config"]
+    file["estimator/config"] = json.dumps(config)
+
+
+def set_array(file, name, array):
+    file.pop(f"estimator/{name}", None)
+    file[f"estimator/{name}"] = np.asarray(array)
+
+
+def test_the_signature_of_the_tests_is_right(hostile, dense):
+    loaded = FcDEC.load(hostile(lambda file: set_config(file, n_iter_=7)))
+    assert loaded.n_iter_ == 7
+    assert np.array_equal(loaded.labels_, dense.labels_)
+
+
+def unpacked_zeros(file):
+    del file["estimator/labels_"]
+    file.create_dataset("estimator/labels_", (600_000_000,), "i8", chunks=(10**6,))
+
+
+def declared(file):
+    del file["estimator/labels_"]
+    file.create_dataset("estimator/labels_", (10**13,), "i8", chunks=(10**6,))
+
+
+def packed(file):
+    del file["estimator/labels_"]
+    file.create_dataset("estimator/labels_", data=np.zeros(10**6, int), compression="gzip")
+
+
+def virtual(file):
+    del file["encoder_0/encoder_0/bias:0"]
+    layout = h5py.VirtualLayout((8,), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (8,))
+    file["encoder_0"].create_virtual_dataset("encoder_0/bias:0", layout)
+
+
+def external(file):
+    del file["encoder_0/encoder_0/bias:0"]
+    file["encoder_0"].create_dataset(
+        "encoder_0/bias:0", (8,), "f4", external=[("/etc/passwd", 0, 32)]
+    )
+
+
+def linked(file):
+    del file["encoder_0"]
+    file["encoder_0"] = h5py.ExternalLink("other.h5", "/")
+
+
+def soft(file):
+    file["estimator/pseudo_labels_"] = h5py.SoftLink("/estimator/labels_")
+
+
+def shared(file):
+    file["estimator/many"] = np.zeros(5000)
+    for i in range(20):
+        file[f"estimator/many_{i}"] = file["estimator/many"]
+
+
+def deep(file):
+    del file["estimator/config"]
+    file["estimator/config"] = "[" * 100_000
+
+
+def no_text(file):
+    del file["estimator/config"]
+    file["estimator/config"] = np.arange(3)
+
+
+def many_names(file):
+    file.attrs["layer_names"] = [b"encoder_0"] * 1001
+
+
+def no_names(file):
+    file.attrs["layer_names"] = np.arange(3)
+
+
+HOSTILE = {
+    "zeros that are not there": (unpacked_zeros, "declares 4800000000 bytes and has fewer"),
+    "absurd size": (declared, "declares 80000000000000 bytes and has fewer"),
+    "packed": (packed, "'/estimator/labels_' is packed; unpack it with h5repack"),
+    "virtual": (virtual, "lies in another file"),
+    "external": (external, "lies in another file"),
+    "link to another file": (linked, "'encoder_0' is missing or a link"),
+    "soft link": (soft, "'pseudo_labels_' is missing or a link"),
+    "one dataset by many names": (shared, "bytes declared in a file of"),
+    "deep settings": (deep, "no JSON"),
+    "settings that are no text": (no_text, "'/estimator/config' has the type int64"),
+    "many names": (many_names, r"the attribute 'layer_names' has the shape \(1001,\)"),
+    "no names": (no_names, "the attribute 'layer_names' is no list of names"),
+}
+
+
+@pytest.mark.parametrize(("edit", "text"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_datasets(edit, text, hostile):
+    # Where the file can't even be signed, any signature will do.
+    unsigned = edit in (unpacked_zeros, declared, packed, virtual, external, linked, soft,
+                        no_text, many_names, no_names)  # fmt: skip
+    path = hostile(edit, signed=not unsigned)
+    for call in (FcDEC.load, lambda p: FcDEC(3, layer_sizes=(8, 3)).load_weights(p, (64,))):
+        if edit is deep and call is not FcDEC.load:
+            continue  # weights alone need no settings
+        with pytest.raises(ValueError, match=r"^weights must be a whole .*" + text) as caught:
+            call(path)
+        assert one_line(caught)
+        assert len(str(caught.value)) < 1000
+
+
+def test_long_names_that_share_one_text(dense, tmp_path, monkeypatch):
+    # Names of variable length may all point at one text as long as the file.
+    write_classic(tmp_path / "classic.h5", arrays_by_layer(dense))
+    load = FcDEC(3, layer_sizes=(8, 3)).load_weights
+    load(tmp_path / "classic.h5", (64,))
+    monkeypatch.setattr(h5_files, "MAX_NAME_BYTES", 5 * 4096 - 1)
+    with pytest.raises(ValueError, match="'layer_names' is no list of names"):
+        load(tmp_path / "classic.h5", (64,))
+
+
+def test_a_saved_estimator_without_checksum(hostile):
+    path = hostile(lambda file: file.attrs.pop("sha256"), signed=False)
+    with pytest.raises(ValueError, match=r"\(a saved estimator without its checksum\)"):
+        FcDEC.load(path)
+    path = hostile(lambda file: file.attrs.__setitem__("sha256", "x"), signed=False)
+    with pytest.raises(ValueError, match=r"\(its checksum is damaged\)"):
+        FcDEC.load(path)
+
+
+def test_settings_too_long(hostile, monkeypatch):
+    path = hostile(lambda file: None)
+    monkeypatch.setattr(weights, "MAX_CONFIG_BYTES", 10)
+    with pytest.raises(ValueError, match=r"\(estimator/config has \d+ bytes\)"):
+        FcDEC.load(path)
+
+
+BAD_STATES = {
+    "layers": ({"layer_sizes": "abc"}, "layer_sizes must be a list or tuple"),
+    "no layers": ({"layer_sizes": [0]}, "each of layer_sizes must be an integer >= 1; got 0"),
+    "clusters": ({"n_clusters": "3"}, "n_clusters must be an integer"),
+    "large number": ({"n_clusters": 10**400}, "n_clusters must be an integer"),
+    "flag": ({"aug_cluster": 0}, "aug_cluster must be True or False; got 0"),
+    "seed": ({"random_state": "x"}, "random_state is 'x'"),
+    "path": ({"pretrained_weights": 3}, "pretrained_weights is 3"),
+    "format": ({"format": 99}, "it has format 99, this version reads"),
+    "params": ({"params": []}, "it has settings that this version does not know"),
+    "shape": ({"sample_shape": 64}, "sample_shape must be a list or tuple"),
+    "no shape": ({"sample_shape": []}, "sample_shape must be a list or tuple"),
+    "negative shape": ({"sample_shape": [-64]}, "each of sample_shape must be an integer >= 1"),
+    "half shape": ({"sample_shape": [6.4]}, "each of sample_shape must be an integer"),
+    "huge shape": ({"sample_shape": [2**31, 2**31]}, "sample_shape must be of at most"),
+    "names": ({"feature_names": ["a"]}, "feature_names are no list of 64 texts"),
+    "kinds of names": ({"feature_names": [1] * 64}, "feature_names are no list of 64 texts"),
+    "history": ({"history_": []}, "history_ has other phases"),
+    "phases": ({"history_": {"pretrain": []}}, "history_ has other phases"),
+    "rows": ({"history_": {"pretrain": [], "cluster": [1]}}, "history_ is no list of rows"),
+    "steps": ({"n_iter_": -1}, "n_iter_ is -1"),
+    "reason": ({"termination_condition_": 3}, "termination_condition_ is no text"),
+    "seconds": ({"seconds_": {"a": "b"}}, "seconds_ are no numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "text"), BAD_STATES.values(), ids=BAD_STATES)
+def test_bad_states(changes, text, hostile):
+    path = hostile(lambda file: set_config(file, **changes))
+    with pytest.raises(ValueError, match=r"^path must be a file that FcDEC\.save wrote") as caught:
+        FcDEC.load(path)
+    assert re.search(rf"hostile\.h5': (its )?{text}.*\. Load it with", str(caught.value))
+    assert one_line(caught)
+    assert len(str(caught.value)) < 1000
+
+
+def test_bad_labels(hostile):
+    for array, text in (
+        (np.zeros((2, 2), int), r"its labels_ are int64 of shape \(2, 2\)"),
+        (np.zeros(3), r"its labels_ are float64 of shape \(3,\)"),
+        ([0, 3], r"its labels_ are not all in 0\.\.2"),
+        ([-1, 0], r"its labels_ are not all in 0\.\.2"),
+    ):
+        path = hostile(lambda file, array=array: set_array(file, "labels_", array))
+        with pytest.raises(ValueError, match=text):
+            FcDEC.load(path)
+
+
+def test_bad_arrays_of_kingdra(hostile, images, tmp_path):
+    model = KingdraCluster(
+        2,
+        n_en=2,
+        high_th=1,
+        low_th=0,
+        n_iter=1,
+        n_epochs_per_iter0=1,
+        fc_layer_sizes=(4, 2),
+        denoising_cost=(1, 1, 1),
+        use_pseudo_labels=False,
+        random_state=0,
+    )
+    model.fit(images.reshape(36, 64)).save(tmp_path / "model.h5")
+    source = tmp_path / "model.h5"
+    assert np.array_equal(KingdraCluster.load(source).labels_, model.labels_)
+    for name, array, text in (
+        ("member_mapping_", [[0, 1]], r"member_mapping_ is int64 of shape \(1, 2\)"),
+        ("member_mapping_", [[0, 1], [1, 1]], "member_mapping_ does not rename each"),
+        ("pseudo_labels_", [-2] * 36, r"pseudo_labels_ are not all in -1\.\.1"),
+        ("pseudo_labels_", [-1] * 35, "labels_ and pseudo_labels_ are not equally many"),
+    ):
+        path = hostile(lambda file, n=name, a=array: set_array(file, n, a), source)
+        with pytest.raises(ValueError, match=text):
+            KingdraCluster.load(path)
+    path = hostile(lambda file: set_config(file, history_={}), source)
+    with pytest.raises(ValueError, match="its history_ is no list of rows"):
+        KingdraCluster.load(path)
+    # Too large a network for its file is never built.
+    sizes = {"fc_layer_sizes": [30000, 30000, 2], "denoising_cost": [1, 1, 1, 1]}
+    path = hostile(lambda file: set_config(file, **sizes), source)
+    with pytest.raises(ValueError, match="numbers where this network has at least 180"):
+        KingdraCluster.load(path)
+
+
+def never(*args, **kwargs):
+    raise AssertionError("a network was built")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"layer_sizes": [30000, 30000, 2]}, "numbers where this network has at least 901980006"),
+        ({"sample_shape": [500_000_000]}, "numbers where this network has at least 4000000033"),
+        ({"n_clusters": 10**9}, "numbers where this network has at least 3000000536"),
+        ({"layer_sizes": [1] * 101}, r"it has 9 arrays for at least 101 layers"),
+    ],
+)
+def test_a_network_too_large_for_its_file_is_not_built(changes, text, hostile, monkeypatch):
+    path = hostile(lambda file: set_config(file, **changes))
+    monkeypatch.setattr(FcDEC, "_make_network", never)
+    with pytest.raises(ValueError, match=rf"^weights must fit this architecture; .*{text}"):
+        FcDEC.load(path)
+
+
+def test_a_conv_network_too_large_for_its_file_is_not_built(conv, hostile, tmp_path, monkeypatch):
+    conv.save(tmp_path / "conv.h5")
+    monkeypatch.setattr(ConvDEC, "_make_network", never)
+    for changes in ({"filters": [3000, 3000, 4]}, {"sample_shape": [80_000, 8_000]},
+                    {"embedding_dim": 10**7}):  # fmt: skip
+        path = hostile(lambda file, c=changes: set_config(file, **c), tmp_path / "conv.h5")
+        with pytest.raises(ValueError, match="numbers where this network has at least"):
+            ConvDEC.load(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "error"),
+    [(64, TypeError), ("64", TypeError), ((), TypeError), ((0,), ValueError), ((6.4,), TypeError),
+     ((2**40,), ValueError)],
+)  # fmt: skip
+def test_bad_sample_shapes(saved, shape, error):
+    with pytest.raises(error, match=r"sample_shape must be .*; got .*\. [A-Z].*\.$"):
+        FcDEC(3, layer_sizes=(8, 3)).load_weights(saved, shape)
+
+
+@pytest.mark.parametrize("params", [
+    (FcDEC(4, layer_sizes=(8, 3)), (64,)),
+    (FcDEC(4, layer_sizes=(5,)), (7,)),
+    (ConvDEC(3, filters=(2, 3, 4), embedding_dim=3), (8, 12, 1)),
+    (KingdraCluster(2, n_en=3, fc_layer_sizes=(5, 2)), (7,)),
+])  # fmt: skip
+def test_the_least_size_is_no_more_than_the_network(params):
+    estimator, shape = params
+    network = estimator._make_network(shape, SeedStream(0))
+    needed = [layer for layer in network.layers if layer.name not in network.optional_layers]
+    shapes = [weight.shape for layer in needed for weight in layer.weights]
+    n_weights = sum(int(np.prod(shape)) for shape in shapes)
+    kernels, n_layers = saved_state.least_size(estimator.get_params(), shape)
+    assert n_weights / 10 < kernels < n_weights
+    assert n_layers <= len(shapes)
 
 
 def test_nothing_is_loaded_from_a_file_that_is_refused(dense, tmp_path):

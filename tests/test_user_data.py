@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from clustering_common import array_files, csv_files, user_data
 from clustering_common.user_data import load_user_data
 
 
@@ -281,3 +282,46 @@ def test_bad_csv_of_labels(write):
     raises_line(text, path, write("1,2\n3,4\n", "y.csv"))
     raises_line(r"got labels of shape \(1,\)", path, write("1\n", "y.csv"))
     raises_line("got 1 in line 2", path, write("id,label\n1\n", "y.csv"))
+
+
+# Hostile sizes
+
+
+def test_one_long_label_does_not_lengthen_all_of_them(write):
+    # As an array of strings, 20,000 x 130,000 characters of 4 bytes: 10 GB.
+    lines = ["a,label", *["1,cat"] * 20_000, "1," + "x" * 130_000]
+    text = r"labels of at most 1000 characters; got 130000 for sample 20000\. Give the classes"
+    raises_line(text, write("\n".join(lines), "x.csv"))
+    path = write(np.ones((20_001, 1)), "x.npy")
+    labels = "\n".join(line.split(",")[1] for line in lines[1:])
+    raises_line(text, path, write(labels, "y.csv"))
+    # Whole numbers are kept as such, however they are written.
+    labels = labels.replace("x" * 130_000, "0" * 129_999 + "7").replace("cat", "3")
+    assert load_user_data(path, write(labels, "y.csv")).labels[-2:].tolist() == [3, 7]
+
+
+def test_long_labels_of_many_samples(write, monkeypatch):
+    monkeypatch.setattr(user_data, "MAX_LABELS_BYTES", 4 * 3 * 5)
+    path = write(np.ones((3, 1)), "x.npy")
+    check(load_user_data(path, write("a\nbcdef\na", "y.csv")), np.ones((3, 1)), ["a", "bcdef", "a"])
+    text = "labels of at most 5 characters; got 6 for sample 1"
+    raises_line(text, path, write("a\nbcdefg\na", "y.csv"))
+    raises_line(text, path, write(np.array(["a", "bcdefg", "a"]), "y.npy"))
+
+
+def test_a_csv_line_without_end(write, monkeypatch):
+    monkeypatch.setattr(csv_files, "MAX_LINE_CHARACTERS", 8)
+    check(load_user_data(write("1,2,3,4\n5,6,7,8\n", "x.csv")), [[1, 2, 3, 4], [5, 6, 7, 8]])
+    raises_line("at most 8 characters a line; got more", write("1,2,3,4,5\n", "x.csv"))
+
+
+def test_a_long_cell_is_not_repeated_in_full(write):
+    raises_line(f"got '{'x' * 60}' in line 2, column 1", write("1\n" + "x" * 9999, "x.csv"))
+
+
+def test_packed_zeros_are_refused(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(array_files, "SMALL_BYTES", 100_000)
+    np.savez_compressed(tmp_path / "x.npz", x=np.zeros((1000, 90), np.uint8))
+    raises_line("got 360000 bytes of memory needed, more than 100000", tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", x=np.zeros((1000, 90), np.uint8))
+    check(load_user_data(tmp_path / "x.npz"), np.zeros((1000, 90)))

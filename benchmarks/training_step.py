@@ -1,0 +1,149 @@
+"""A training step of every method against the bare products of its network (`benchmarks.bare`).
+
+Paper sizes: 28x28 images, batch 256, 500-500-2000-10 or 32-64-128-10. Ours and the bare products
+run in turns in one process; the ratio is the share of the bare rate that a step attains.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from benchmarks.bare import BareLayers
+from benchmarks.rows import Row, main, paired, ratio_row
+from clustering_common.seeds import SeedStream
+from clustering_common.training import BatchSchedule, SteppedModel
+from dec_da import phases
+from dec_da.assignment import ClusteringLayer
+from dec_da.autoencoders import Autoencoder, conv_autoencoder, dense_autoencoder
+from dec_da.models import HardAssignmentModel, ReconstructionModel, SoftAssignmentModel
+
+SHAPE, BATCH, N_SAMPLES = (28, 28, 1), 256, 10_000
+# Clustering phase: class of the model, weight of the reconstruction, network, optimiser.
+METHODS: dict[str, tuple[Any, float, str, str]] = {
+    "FcDEC": (SoftAssignmentModel, 0.0, "dense", "sgd"),
+    "FcIDEC": (SoftAssignmentModel, 1.0, "dense", "sgd"),
+    "FcDCN": (HardAssignmentModel, 1.0, "dense", "adam"),
+    "ConvDEC": (SoftAssignmentModel, 0.0, "conv", "adam"),
+    "ConvIDEC": (SoftAssignmentModel, 1.0, "conv", "adam"),
+}
+PRETRAINING = {"Fc": ("dense", "sgd"), "Conv": ("conv", "adam")}
+
+
+def make_autoencoder(kind: str) -> Autoencoder:
+    """Return the paper's dense or convolutional autoencoder."""
+    if kind == "dense":
+        return dense_autoencoder(int(np.prod(SHAPE)), (500, 500, 2000, 10), SeedStream(0))
+    return conv_autoencoder(SHAPE, (32, 64, 128), 10, SeedStream(0))
+
+
+def make_data(kind: str, n_samples: int = N_SAMPLES) -> np.ndarray:
+    """Return random images in the network's layout."""
+    X = np.random.default_rng(0).random((n_samples, int(np.prod(SHAPE))), np.float32)
+    return X if kind == "dense" else X.reshape(-1, *SHAPE)
+
+
+def pretraining_model(family: str, is_augmented: bool, n_samples: int = N_SAMPLES) -> Any:
+    """Return the compiled model of pretraining, 'Fc' or 'Conv'."""
+    kind, optimizer = PRETRAINING[family]
+    autoencoder = make_autoencoder(kind)
+    seed = 1 if is_augmented else None
+    model = ReconstructionModel(
+        autoencoder, make_data(kind, n_samples), image_shape=SHAPE, augment_seed=seed
+    )
+    model.prepare(phases.make_optimizer(optimizer, 0.001))
+    return model
+
+
+def clustering_model(method: str, is_augmented: bool, n_samples: int = N_SAMPLES) -> Any:
+    """Return the compiled model of a method's clustering phase, its targets set."""
+    cls, reconstruction, kind, optimizer = METHODS[method]
+    clustering = ClusteringLayer(10, name="clustering")
+    clustering.build((1, 10))
+    clustering.clusters.assign(np.random.default_rng(0).normal(size=(10, 10)))
+    model = cls(
+        make_autoencoder(kind),
+        clustering,
+        make_data(kind, n_samples),
+        reconstruction_weight=reconstruction,
+        image_shape=SHAPE,
+        augment_seed=1 if is_augmented else None,
+    )
+    model.update()
+    model.prepare(phases.make_optimizer(optimizer, 0.001))
+    return model
+
+
+def steps_of(model: SteppedModel) -> Any:
+    """Return what trains a model for so many steps of batch 256."""
+    schedule = BatchSchedule(int(model.data.shape[0]), BATCH, seed=0)
+
+    def run(n_steps: int) -> None:
+        """Train, and wait for the last step."""
+        model.fit_steps(schedule.batches, steps_per_epoch=n_steps, n_steps=n_steps)
+        keras.ops.convert_to_numpy(model.trainable_variables[0])
+
+    return run
+
+
+def networks_of(model: Any) -> list[keras.Model]:
+    """Return the parts of the autoencoder that a step runs through."""
+    decoder = getattr(model, "decoder", None)
+    return [model.encoder] if decoder is None else [model.encoder, decoder]
+
+
+def phase_rows(name: str, make: Any, rounds: int, steps: tuple[int, int]) -> list[Row]:
+    """Return the rows of one phase, with and without augmentation, against its bare products."""
+    plain, augmented = make(False), make(True)
+    arms = {
+        "plain": steps_of(plain),
+        "augmented": steps_of(augmented),
+        "bare": BareLayers(networks_of(plain), BATCH).run,
+    }
+    found = paired(arms, rounds, *steps)
+    bare, words = found["bare"], {"yardstick": "bare products", "meaning": "share of the bare rate"}
+    rows = [
+        ratio_row(f"{name}{suffix}", 1e3 * found[arm], 1e3 * bare, bare / found[arm], "ms", **words)
+        for arm, suffix in (("plain", ""), ("augmented", ", augmented"))
+    ]
+    ratio = found["augmented"] / found["plain"]
+    words = {"yardstick": "without augmentation", "meaning": "cost of augmentation"}
+    rows.append(
+        ratio_row(
+            f"{name}, augmented",
+            1e3 * found["augmented"],
+            1e3 * found["plain"],
+            ratio,
+            "ms",
+            **words,
+        )
+    )
+    return rows
+
+
+def rows(quick: bool) -> list[Row]:
+    """Return three rows for each phase of each method."""
+    found: list[Row] = []
+    for family in PRETRAINING:
+        found += phase_rows(
+            f"{family} pretraining step",
+            lambda flag, family=family: pretraining_model(family, flag),
+            *_effort(family, quick),
+        )
+    for method in METHODS:
+        found += phase_rows(
+            f"{method} clustering step",
+            lambda flag, method=method: clustering_model(method, flag),
+            *_effort(method, quick),
+        )
+    return found
+
+
+def _effort(name: str, quick: bool) -> tuple[int, tuple[int, int]]:
+    """Return rounds, and the steps of a short and a long run."""
+    few, many = (2, 8) if name.startswith("Conv") else (5, 25)
+    return (3, (few, many)) if quick else (9, (few, 3 * many))
+
+
+if __name__ == "__main__":
+    main(rows)
