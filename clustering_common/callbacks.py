@@ -66,7 +66,7 @@ class TrainingDivergedError(ValueError):
 def diverged(what: str) -> TrainingDivergedError:
     """Return the error that says ``what`` happened and what to try."""
     return TrainingDivergedError(
-        f"{what}. Scale the data to about [0, 1], or choose a smaller learning rate."
+        f"{what}. Scale X to about [0, 1], or choose a smaller learning rate."
     )
 
 

@@ -1,4 +1,9 @@
+import functools
+import gc
+import http.server
 import os
+import signal
+import threading
 import warnings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -6,8 +11,24 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import pytest
+from sklearn.datasets import _base as sklearn_base
 
-from clustering_common import backend
+from clustering_common import backend, datasets
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Let JAX compile equal programs once: each fit traces its own, most equal an earlier one's.
+
+    The processes that tests start compile on their own, but for those that test_kill.py kills.
+    """
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="session")
@@ -40,23 +61,70 @@ def blobs():
 
 @pytest.fixture
 def uncompiled(monkeypatch):
-    """Run step by step: these 150 fits of a few steps cost more to compile than to run.
+    """Run TensorFlow step by step: these fits of a few steps cost more to trace than to run.
 
-    What is compiled is tested in test_training.py, test_dec_phases.py and test_main.py.
+    JAX compiles them all the same: a step that it does not compile takes a second. What is compiled
+    is tested in test_training.py, test_dec_phases.py and test_main.py.
     """
-    if keras.backend.backend() == "jax":
-        import jax
-
-        with jax.disable_jit():
-            yield
-    elif keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        monkeypatch.setitem(backend._MANY_STEPS, "tensorflow", backend._plain_steps)
-        tf.config.run_functions_eagerly(True)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Even though the `tf.config.*run_functions_eagerly")
-            yield
-        tf.config.run_functions_eagerly(False)
-    else:
+    if keras.backend.backend() != "tensorflow":
         yield
+        return
+    import tensorflow as tf
+
+    monkeypatch.setitem(backend._MANY_STEPS, "tensorflow", backend._plain_steps)
+    tf.config.run_functions_eagerly(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Even though the `tf.config.*run_functions_eagerly")
+        yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def handlers():
+    """Let a command line that runs in this process take signals, and give them back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def caches(tmp_path_factory, monkeypatch):
+    """No test reads or writes what the user's downloaders keep."""
+    folder = tmp_path_factory.mktemp("caches")
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(folder / "sklearn"))
+    monkeypatch.setenv("KERAS_HOME", str(folder / "keras"))
+    monkeypatch.setattr(datasets, "SYSTEM_FOLDERS", {})
+    monkeypatch.setattr(sklearn_base.time, "sleep", lambda seconds: None)
+    get_file = functools.partial(keras.utils.get_file, cache_dir=str(folder / "keras"))
+    (folder / "keras").mkdir()
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    return folder
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A folder, and the address under which it is served on this computer."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def open_responses():
+    """Collect the answers that urllib leaves open in its errors before another test does."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

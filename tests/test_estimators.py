@@ -23,6 +23,8 @@ FAST = {
     "batch_size": 12,
     "random_state": 0,
 }
+# For scikit-learn's checks: hundreds of fits, where a step that is not compiled costs 0.1 s.
+FEW_STEPS = {"pretrain_epochs": 1, "max_iter": 2, "update_interval": 1, "batch_size": 25}
 UNTRAINED = {"pretrain_epochs": 0, "max_iter": 0}
 DENSE = (FcDEC, FcIDEC, FcDCN)
 CONV = (ConvDEC, ConvIDEC)
@@ -76,10 +78,10 @@ def data_of(cls, images):
 # The shared base is checked once, on the default engine: JAX compiles each data shape anew.
 SHARED = None if keras.backend.backend() == "tensorflow" else OF_THE_CLASS
 FAST_CHECKS = [
-    *checks(make(FcDEC), SHARED),
-    *checks(make(FcIDEC), OF_THE_CLASS),
-    *checks(make(FcDCN), OF_THE_CLASS),
-    *(one for cls in CONV for one in checks(make(cls))),
+    *checks(make(FcDEC, **FEW_STEPS), SHARED),
+    *checks(make(FcIDEC, **FEW_STEPS), OF_THE_CLASS),
+    *checks(make(FcDCN, **FEW_STEPS), OF_THE_CLASS),
+    *(one for cls in CONV for one in checks(make(cls, **FEW_STEPS))),
 ]
 
 

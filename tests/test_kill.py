@@ -1,6 +1,8 @@
 """Runs of the command lines that are killed, resumed, and compared with a run that was not."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import signal
@@ -9,12 +11,18 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+
+import main
+import run_exp
+from clustering_common import checkpoints, cli
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 SMALL = ["--layer-sizes", "32", "10", "--maxiter", "60", "-i", "6", "--tol", "0", "-v", "0"]
+COMMANDS = {"main.py": main.command, "run_exp.py": run_exp.command}
 CONFIG = {
     "dataset": "digits", "n_class": 10, "n_en": 3, "n_iter": 4,
     "n_epochs_per_iter0": 1, "n_epochs_per_iter": 1, "low_th": 1, "high_th": 2, "thresh": 0,
@@ -43,11 +51,17 @@ def grid_command(tmp_path):
 
 
 def start(command, folder, *more):
+    """Start the command; under JAX it reads, and only reads, what this process compiled."""
+    compiled = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1000000"}
+    if keras.backend.backend() == "jax":
+        import jax
+
+        compiled["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
     arguments = [*command, "-d", str(folder), "--checkpoint-every", "0", *more]
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, **compiled},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -58,6 +72,20 @@ def finish(process):
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out
+
+
+@pytest.fixture
+def finish_here(handlers):
+    """Run a command in this process, which is not that of a killed run; return what it prints."""
+
+    def finish_here(command, folder, *more, code=0):
+        argv = [*command[1:], "-d", str(folder), "--checkpoint-every", "0", *more]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            assert cli.run(COMMANDS[command[0]], argv) == code, err.getvalue()
+        return err.getvalue() if code else out.getvalue()
+
+    return finish_here
 
 
 def content(folder):
@@ -115,9 +143,46 @@ def check_stops(command, tmp_path, n_stops, signal_number, seed):
         assert code, "no run was stopped before its end"
 
 
-@pytest.mark.parametrize(("make", "n_stops"), [(main_command, 2), (config_command, 1)])
-def test_killed_runs_end_as_if_they_were_not(make, n_stops, tmp_path):
-    check_stops(make(tmp_path), tmp_path, n_stops, signal.SIGKILL, seed=0)
+def newest_checkpoint(folder):
+    """Return the number of the newest checkpoint, 0 where there is none."""
+    numbers = [int(path.stem.rpartition("-")[2]) for path in folder.rglob("checkpoint-*.state")]
+    return max(numbers, default=0)
+
+
+def kill_after(n_checkpoints, command, folder):
+    """Kill a run once it has written so many checkpoints; tell whether it was killed."""
+    process = start(command, folder)
+    while process.poll() is None and newest_checkpoint(folder) < n_checkpoints:
+        time.sleep(0.005)
+    process.kill()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode in (0, -signal.SIGKILL), err
+    return process.returncode != 0
+
+
+@pytest.mark.parametrize(("make", "n_kills"), [(main_command, 2), (config_command, 1)])
+def test_killed_runs_end_as_if_they_were_not(make, n_kills, tmp_path, monkeypatch, finish_here):
+    command, written = make(tmp_path), []
+    with monkeypatch.context() as patch:
+        write = checkpoints.CheckpointFolder.write
+        patch.setattr(
+            checkpoints.CheckpointFolder,
+            "write",
+            lambda self, checkpoint: written.append(1) or write(self, checkpoint),
+        )
+        finish_here(command, tmp_path / "whole")
+    for kill, place in enumerate(np.random.default_rng(0).integers(1, len(written), n_kills)):
+        for attempt in range(8):
+            folder = tmp_path / f"kill{kill}-{attempt}"
+            folder.mkdir()
+            was_killed = kill_after(max(1, place >> attempt), command, folder)
+            finish_here(command, folder, "--resume")
+            assert content(folder) == content(tmp_path / "whole")
+            assert not list(folder.rglob("checkpoint-*"))
+            assert not list(folder.rglob(".*"))
+            if was_killed:
+                break  # before its end, which may be close
+        assert was_killed, "no run was killed before its end"
 
 
 @pytest.mark.slow
@@ -136,14 +201,13 @@ def test_terminated_runs_leave_a_checkpoint(make, signal_number, tmp_path):
     check_stops(make(tmp_path), tmp_path, 3, signal_number, seed=2)
 
 
-def test_a_finished_run_is_not_run_again(tmp_path):
+def test_a_finished_run_is_not_run_again(tmp_path, finish_here):
     command = main_command(tmp_path, 1)
-    first = finish(start(command, tmp_path / "run"))
+    first = finish_here(command, tmp_path / "run")
     model = tmp_path / "run" / "model_final.h5"
     written = model.stat().st_mtime_ns
-    again = finish(start(command, tmp_path / "run", "--resume"))
+    again = finish_here(command, tmp_path / "run", "--resume")
     assert again == first and model.stat().st_mtime_ns == written
-    other = start([*command, "--seed", "1"], tmp_path / "run", "--resume")
-    _, err = other.communicate(timeout=120)
-    assert other.returncode == 2 and len(err.strip().splitlines()) == 1
-    assert "random_state=0" in err and "--resume" in err
+    err = finish_here([*command, "--seed", "1"], tmp_path / "run", "--resume", code=2)
+    assert len(err.strip().splitlines()) == 1
+    assert "whose run has --seed 0 where this one has 1" in err

@@ -42,8 +42,15 @@ def fitted(blobs):
     return kingdra(n_iter=4).fit(blobs, callbacks=[LabelsMonitor(np.arange(45) % 3)])
 
 
+@pytest.fixture(scope="module")
+def two_rounds(blobs):
+    return kingdra().fit(blobs)
+
+
 # scikit-learn's check of sparse input expects the four classes of its y as columns
 FOUR = {"batch_size": 8, "lr": 0.01, "n_class": 4, "fc_layer_sizes": (8, 4)}
+# uncompiled, each step costs 0.1 s
+FEW_STEPS = {"batch_size": 25, "n_epochs_per_iter": 1, "lr": 0.05}
 
 
 CHECKED = (KingdraCluster(**{**TINY, **FOUR, "n_epochs_per_iter0": 3}),
@@ -58,7 +65,7 @@ WITHOUT_FIT = {
     "check_set_params",
 }
 NAMES = OF_THE_CLASS if keras.backend.backend() == "tensorflow" else WITHOUT_FIT
-FAST_CHECKS = [one for e in CHECKED for one in checks(e, NAMES)]
+FAST_CHECKS = [one for e in CHECKED for one in checks(clone(e).set_params(**FEW_STEPS), NAMES)]
 
 
 @pytest.mark.parametrize(("estimator", "check"), FAST_CHECKS)
@@ -98,13 +105,13 @@ def test_learned_attributes(fitted, blobs):
     assert fitted.member_proba(blobs).shape == (3, 45, 3)
 
 
-def test_same_seed_same_labels_and_nothing_global(blobs):
+def test_same_seed_same_labels_and_nothing_global(two_rounds, blobs):
     state = np.random.get_state()[1].copy()  # noqa: NPY002 (that is the point)
-    first, again = (kingdra().fit(blobs) for _ in range(2))
+    again = kingdra().fit(blobs)
     other = kingdra(random_state=1).fit(blobs)
-    assert_array_equal(first.labels_, again.labels_)
-    assert first.history_ == again.history_
-    assert first.history_ != other.history_
+    assert_array_equal(two_rounds.labels_, again.labels_)
+    assert two_rounds.history_ == again.history_
+    assert two_rounds.history_ != other.history_
     assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
 
 
@@ -215,8 +222,8 @@ def test_callbacks_see_iterations_and_can_stop(blobs):
     assert (model.n_iter_, model.termination_condition_) == (2, "callback")
 
 
-def test_sparse_rows_give_what_dense_ones_give(blobs):
-    dense = kingdra().fit(blobs)
+def test_sparse_rows_give_what_dense_ones_give(two_rounds, blobs):
+    dense = two_rounds
     rows = scipy.sparse.csr_matrix(blobs)
     rows.indptr, rows.indices = rows.indptr.astype(np.int64), rows.indices.astype(np.int64)
     sparse = kingdra().fit(rows)
@@ -227,14 +234,22 @@ def test_sparse_rows_give_what_dense_ones_give(blobs):
     )
 
 
-def test_save_and_load_here_and_in_another_process(fitted, blobs, tmp_path):
-    path, rows = tmp_path / "model.h5", tmp_path / "rows.npy"
+def test_save_and_load(fitted, blobs, tmp_path):
+    path = tmp_path / "model.h5"
     fitted.save(path)
     again = KingdraCluster.load(path)
     assert_array_equal(again.predict_proba(blobs), fitted.predict_proba(blobs))
     assert_array_equal(again.labels_, fitted.labels_)
     assert again.history_ == fitted.history_
     assert again.get_params() == fitted.get_params()
+    with pytest.raises(ValueError, match="was saved by KingdraCluster"):
+        LadderIM.load(path)
+
+
+@pytest.mark.slow
+def test_load_in_another_process(fitted, blobs, tmp_path):
+    path, rows = tmp_path / "model.h5", tmp_path / "rows.npy"
+    fitted.save(path)
     np.save(rows, blobs)
     code = (
         "import sys, numpy as np; from kingdra_cluster import KingdraCluster\n"
@@ -243,8 +258,6 @@ def test_save_and_load_here_and_in_another_process(fitted, blobs, tmp_path):
     )
     subprocess.run([sys.executable, "-c", code, path, rows], check=True, capture_output=True)
     assert_array_equal(np.load(rows), fitted.predict_proba(blobs))
-    with pytest.raises(ValueError, match="was saved by KingdraCluster"):
-        LadderIM.load(path)
 
 
 def test_collapse_is_told_and_training_goes_on(blobs, monkeypatch):

@@ -32,7 +32,7 @@ CONV_SIZES = {"filters": (2, 3, 4), "embedding_dim": 5}
 
 
 @pytest.fixture(autouse=True)
-def tiny_networks(monkeypatch):
+def tiny_networks(monkeypatch, handlers):
     """Make all networks tiny: the command line has no layer sizes."""
     original = presets.make_estimator
 
@@ -41,9 +41,6 @@ def tiny_networks(monkeypatch):
         return estimator.set_params(**(CONV_SIZES if method.startswith("Conv") else SIZES))
 
     monkeypatch.setattr(presets, "make_estimator", make_estimator)
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
@@ -487,6 +484,7 @@ def process(*argv, timeout=240):
     )
 
 
+@pytest.mark.slow
 def test_one_line_as_a_process(digits_file, tmp_path):
     """The engine has started by then; its chatter must not reach standard error."""
     np.save(tmp_path / "few.npy", np.load(digits_file)[:4])

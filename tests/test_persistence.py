@@ -591,6 +591,7 @@ def test_bad_labels(hostile):
             FcDEC.load(path)
 
 
+@pytest.mark.filterwarnings("ignore:All samples are in one cluster")
 def test_bad_arrays_of_kingdra(hostile, images, tmp_path):
     model = KingdraCluster(
         2,

@@ -1,5 +1,7 @@
 """A run that is stopped goes on from its checkpoint to the same result, bit for bit."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -31,17 +33,36 @@ class Killed(BaseException):
     """Stands for a kill at a block's end."""
 
 
-class KillAfter(keras.callbacks.Callback):
-    """Raise after a number of blocks."""
+class Moments:
+    """Moments of one run: keep its checkpoints as they are at each, and raise at the last.
 
-    def __init__(self, n_blocks):
+    A run that is killed at a moment leaves what is kept of it.
+    """
+
+    def __init__(self, moments, folder, tmp_path):
+        self.moments, self.folder, self.tmp_path = moments, folder, tmp_path
+        self.passed = 0
+
+    def kept(self, moment):
+        return self.tmp_path / f"moment{moment}"
+
+    def come(self):
+        if self.passed in self.moments:
+            shutil.copytree(self.folder, self.kept(self.passed))
+        if self.passed == max(self.moments):
+            raise Killed
+        self.passed += 1
+
+
+class KillAfter(keras.callbacks.Callback):
+    """Count blocks as moments."""
+
+    def __init__(self, moments):
         super().__init__()
-        self.left = n_blocks
+        self.moments = moments
 
     def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
+        self.moments.come()
 
 
 def make(cls, **params):
@@ -63,20 +84,19 @@ def short_blocks(monkeypatch):
 def test_resumed_runs_equal_the_uninterrupted_run(cls, images, tmp_path):
     whole = make(cls).fit(images)
     assert len(whole.history_["cluster"]) == 5
-    for n_blocks in (1, 7, 13, 20)[::EVERY_NTH]:
-        folder = tmp_path / str(n_blocks)
-        killer = KillAfter(n_blocks)
-        stopped = make(cls)
-        with pytest.raises(Killed):
-            stopped.fit(
-                images,
-                callbacks=[killer],
-                pretrain_callbacks=[killer],
-                checkpoint_dir=folder,
-                checkpoint_every=0,
-            )
-        assert not hasattr(stopped, "labels_")
-        resumed = make(cls).fit(images, checkpoint_dir=folder)
+    moments = Moments((1, 7, 13, 20)[::EVERY_NTH], tmp_path / "run", tmp_path)
+    killer, stopped = KillAfter(moments), make(cls)
+    with pytest.raises(Killed):
+        stopped.fit(
+            images,
+            callbacks=[killer],
+            pretrain_callbacks=[killer],
+            checkpoint_dir=moments.folder,
+            checkpoint_every=0,
+        )
+    assert not hasattr(stopped, "labels_")
+    for moment in moments.moments:
+        resumed = make(cls).fit(images, checkpoint_dir=moments.kept(moment))
         for ours, theirs in zip(state(resumed, images), state(whole, images), strict=True):
             if isinstance(ours, np.ndarray):
                 np.testing.assert_array_equal(ours, theirs)
@@ -103,20 +123,18 @@ def test_resumed_rounds_equal_the_uninterrupted_run(cls, blobs, tmp_path, monkey
     monkeypatch.setattr(training, "BLOCK_STEPS", 1)
     whole = ladder(cls).fit(blobs)
     assert ("sup_loss" in whole.history_[-1]) == (cls is KingdraCluster)
-    for n_blocks in (0, 13, 31, 35)[::-EVERY_NTH]:
-        folder = tmp_path / str(n_blocks)
-        write, left = run_state.RunState.write, [n_blocks]
+    moments = Moments((35, 31, 13, 0)[::EVERY_NTH], tmp_path / "run", tmp_path)
+    write = run_state.RunState.write
 
-        def killed(self, values, arrays, write=write, left=left):
-            if not left[0]:
-                raise Killed
-            left[0] -= 1
-            write(self, values, arrays)
+    def killed(self, values, arrays):
+        moments.come()
+        write(self, values, arrays)
 
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(run_state.RunState, "write", killed)
-            ladder(cls).fit(blobs, checkpoint_dir=folder, checkpoint_every=0)
-        resumed = ladder(cls).fit(blobs, checkpoint_dir=folder)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(run_state.RunState, "write", killed)
+        ladder(cls).fit(blobs, checkpoint_dir=moments.folder, checkpoint_every=0)
+    for moment in moments.moments:
+        resumed = ladder(cls).fit(blobs, checkpoint_dir=moments.kept(moment))
         assert resumed.history_ == whole.history_
         for name in ("labels_", "member_mapping_", "pseudo_labels_"):
             np.testing.assert_array_equal(getattr(resumed, name), getattr(whole, name))

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,9 @@ CLOSING = re.compile(r"acc=\d\.\d{4}, nmi=\d\.\d{4}, ari=-?\d\.\d{4}")
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
+def run(capsys, monkeypatch, tmp_path, handlers):
     """Run run_exp.py in an empty folder; return exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-    handler = signal.getsignal(signal.SIGTERM)
 
     def run(*argv):
         try:
@@ -33,8 +31,7 @@ def run(capsys, monkeypatch, tmp_path):
             code = stop.code
         return code, *capsys.readouterr()
 
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return run
 
 
 @pytest.fixture

@@ -30,6 +30,8 @@ from kingdra_cluster import KingdraCluster
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:After fit, "),
+    pytest.mark.filterwarnings("ignore:No round found"),
+    pytest.mark.filterwarnings("ignore:All samples are in one cluster"),
     pytest.mark.usefixtures("uncompiled"),
 ]
 
