@@ -91,12 +91,13 @@ def _fitting(model: keras.Model, targets: np.ndarray | None) -> Callable[[int], 
 def rows(quick: bool) -> list[Row]:
     """Return a row for each phase: how many times as fast ours is."""
     found = []
+    rounds, few, many = (3, 10, 20) if quick else (7, 25, 75)
     for phase, ours, plain in (
         ("pretraining", lambda: pretraining_model("Fc", True), plain_pretraining),
         ("clustering", lambda: clustering_model("FcDEC", True), plain_clustering),
     ):
-        arms: dict[str, Any] = {"ours": steps_of(ours()), "plain": plain()}
-        seconds = paired(arms, *((3, 3, 13) if quick else (7, 5, 35)))
+        arms: dict[str, Any] = {"ours": steps_of(ours(), few), "plain": plain()}
+        seconds = paired(arms, rounds, few, many)
         found.append(
             ratio_row(
                 f"FcDEC-DA {phase} step",

@@ -74,13 +74,13 @@ def clustering_model(method: str, is_augmented: bool, n_samples: int = N_SAMPLES
     return model
 
 
-def steps_of(model: SteppedModel) -> Any:
-    """Return what trains a model for so many steps of batch 256."""
+def steps_of(model: SteppedModel, block: int) -> Any:
+    """Return what trains a model for so many steps of batch 256, ``block`` to a dispatch."""
     schedule = BatchSchedule(int(model.data.shape[0]), BATCH, seed=0)
 
     def run(n_steps: int) -> None:
         """Train, and wait for the last step."""
-        model.fit_steps(schedule.batches, steps_per_epoch=n_steps, n_steps=n_steps)
+        model.fit_steps(schedule.batches, steps_per_epoch=block, n_steps=n_steps)
         keras.ops.convert_to_numpy(model.trainable_variables[0])
 
     return run
@@ -96,8 +96,8 @@ def phase_rows(name: str, make: Any, rounds: int, steps: tuple[int, int]) -> lis
     """Return the rows of one phase, with and without augmentation, against its bare products."""
     plain, augmented = make(False), make(True)
     arms = {
-        "plain": steps_of(plain),
-        "augmented": steps_of(augmented),
+        "plain": steps_of(plain, steps[0]),
+        "augmented": steps_of(augmented, steps[0]),
         "bare": BareLayers(networks_of(plain), BATCH).run,
     }
     found = paired(arms, rounds, *steps)
@@ -141,8 +141,8 @@ def rows(quick: bool) -> list[Row]:
 
 def _effort(name: str, quick: bool) -> tuple[int, tuple[int, int]]:
     """Return rounds, and the steps of a short and a long run."""
-    few, many = (2, 8) if name.startswith("Conv") else (5, 25)
-    return (3, (few, many)) if quick else (9, (few, 3 * many))
+    block = 4 if name.startswith("Conv") else 25
+    return (3, (block, 2 * block)) if quick else (9, (block, 5 * block))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from clustering_common.saved_state import (
     FORMAT,
     check_sample_shape,
     check_state,
-    least_size,
     tuples,
 )
 from clustering_common.seeds import SeedStream
@@ -42,6 +41,7 @@ class SavedClusterer:
     feature_names_in_: np.ndarray
     get_params: Any
     _check_arguments: Any
+    _least_size: Any  # weights and layers of a network at least, from the settings alone
     _make_network: Any
     _network: Any
     _sample_shape: tuple[int, ...]
@@ -118,7 +118,7 @@ class SavedClusterer:
         # On a copy first: a file that does not fit leaves this estimator as it is.
         copy: Any = clone(self)
         input_shape = copy._set_sample_shape(tuple(sample_shape))
-        weights.check_can_hold(path, *least_size(self.get_params(), input_shape))
+        weights.check_can_hold(path, *self._least_size(input_shape))
         network = copy._make_network(input_shape, SeedStream(0))
         weights.load_weights(path, network.layers, optional=network.optional_layers)
         self._set_sample_shape(tuple(sample_shape))

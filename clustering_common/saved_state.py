@@ -2,7 +2,6 @@
 
 import math
 import os
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ KNOWN = {"format", "class", "params", "sample_shape", "feature_names"}
 MAX_FEATURES = 1 << 31
 # Phases that a history of DEC-DA has; Kingdra's is one list.
 PHASES = {"pretrain", "cluster"}
-Size = tuple[int, int]
 
 
 class Unusable(ValueError):
@@ -65,33 +63,6 @@ def check_sample_shape(sample_shape: Any) -> None:
             f"sample_shape must be of at most {MAX_FEATURES} numbers; got {sample_shape!r}. "
             "Give the shape of one sample, without n_samples."
         )
-
-
-def least_size(params: dict[str, Any], input_shape: tuple[int, ...]) -> Size:
-    """Return how many weights and layers a network has at least, from its settings alone.
-
-    The kernels of the encoder and the centres are counted; what a file may lack is not.
-
-    Parameters
-    ----------
-    params : dict
-        Checked parameters of an estimator of ours; others count as nothing.
-    input_shape : tuple of int
-        Of the network: (n_features,) or (height, width, channels).
-    """
-    n_clusters = int(params.get("n_clusters", 0))
-    if "filters" in params:
-        first, second, third = map(int, params["filters"])
-        height, width, channels = input_shape
-        embedding_dim = int(params["embedding_dim"])
-        kernels = [25 * channels * first, 25 * first * second, 9 * second * third]
-        kernels.append((height // 8) * (width // 8) * third * embedding_dim)
-        return sum(kernels) + n_clusters * embedding_dim, len(kernels)
-    layers = params.get("layer_sizes", params.get("fc_layer_sizes", ()))
-    sizes = [math.prod(input_shape), *map(int, layers)]
-    n_weights = sum(below * above for below, above in pairwise(sizes))
-    n_weights *= int(params.get("n_en", 1))
-    return n_weights + n_clusters * sizes[-1], len(layers)
 
 
 def _check_config(config: Any, cls: Any) -> None:

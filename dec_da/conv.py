@@ -73,6 +73,13 @@ class ConvClusterer(DeepClusterer):
         filters = tuple(map(int, self.filters))
         return conv_autoencoder((height, width, channels), filters, int(self.embedding_dim), seeds)
 
+    def _least_size(self, input_shape: tuple[int, ...]) -> tuple[int, int]:
+        height, width, channels = input_shape
+        first, second, third = map(int, self.filters)
+        kernels = [25 * channels * first, 25 * first * second, 9 * second * third]
+        kernels.append((height // 8) * (width // 8) * third * int(self.embedding_dim))
+        return sum(kernels) + self.n_clusters * int(self.embedding_dim), len(kernels)
+
     def _check_layers(self) -> None:
         check_sizes("filters", self.filters)
         if len(self.filters) != 3:

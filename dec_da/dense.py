@@ -1,5 +1,6 @@
 """FcDEC, FcIDEC and FcDCN: the methods with the dense autoencoder."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +68,11 @@ class DenseClusterer(DeepClusterer):
 
     def _make_autoencoder(self, input_shape: tuple[int, ...], seeds: SeedStream) -> Autoencoder:
         return dense_autoencoder(input_shape[0], self.layer_sizes, seeds)
+
+    def _least_size(self, input_shape: tuple[int, ...]) -> tuple[int, int]:
+        sizes = [input_shape[0], *map(int, self.layer_sizes)]
+        n_weights = sum(below * above for below, above in itertools.pairwise(sizes))
+        return n_weights + self.n_clusters * sizes[-1], len(self.layer_sizes)
 
     def _check_layers(self) -> None:
         check_sizes("layer_sizes", self.layer_sizes)

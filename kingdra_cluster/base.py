@@ -1,5 +1,6 @@
 """What KingdraCluster and LadderIM share as scikit-learn estimators (SPEC 2.3, 2.6)."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -165,6 +166,11 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
         last_layer_bn = bool(self.last_layer_bn)  # type: ignore[attr-defined]
         ladder = LadderNetwork(self._n_members, sizes, last_layer_bn=last_layer_bn, seeds=seeds)
         return MemberNetwork(ladder)
+
+    def _least_size(self, input_shape: tuple[int, ...]) -> tuple[int, int]:
+        sizes = [input_shape[0], *map(int, self.fc_layer_sizes)]
+        n_weights = sum(below * above for below, above in itertools.pairwise(sizes))
+        return self._n_members * n_weights, len(self.fc_layer_sizes)
 
     def _set_network(self, network: MemberNetwork) -> None:
         self._network = network

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from clustering_common import files, h5_files, saved_state, weights
+from clustering_common import files, h5_files, weights
 from clustering_common.backend import to_numpy
 from clustering_common.seeds import SeedStream
 from dec_da import ConvDEC, FcDCN, FcDEC, FcIDEC
@@ -679,7 +679,7 @@ def test_the_least_size_is_no_more_than_the_network(params):
     needed = [layer for layer in network.layers if layer.name not in network.optional_layers]
     shapes = [weight.shape for layer in needed for weight in layer.weights]
     n_weights = sum(int(np.prod(shape)) for shape in shapes)
-    kernels, n_layers = saved_state.least_size(estimator.get_params(), shape)
+    kernels, n_layers = estimator._least_size(shape)
     assert n_weights / 10 < kernels < n_weights
     assert n_layers <= len(shapes)
 
