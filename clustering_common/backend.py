@@ -70,6 +70,20 @@ def feed(blocks: Iterator[Any]) -> Any:
     return blocks
 
 
+def forgettable(optimizer: keras.optimizers.Optimizer) -> None:
+    """Let TensorFlow forget the optimiser's graph once nobody uses it, before any trace.
+
+    Keras sums the gradients over replicas also where there is but one, in a way that TensorFlow
+    registers for ever, with the graph and all weights in it: each fit would keep some 10 bytes a
+    weight.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.distribute.has_strategy():
+            optimizer._all_reduce_sum_gradients = list  # type: ignore[attr-defined]
+
+
 def fuse_updates(optimizer: keras.optimizers.Optimizer) -> None:
     """Let the optimiser change all weights in one fused pass over memory, before any trace.
 
@@ -81,6 +95,20 @@ def fuse_updates(optimizer: keras.optimizers.Optimizer) -> None:
     n_weights = sum(np.prod(variable.shape) for variable in optimizer.variables)
     if keras.backend.backend() == "tensorflow" and n_weights >= FUSE_FROM_WEIGHTS:
         _tensorflow_fuse_updates(optimizer)
+
+
+def elementwise(function: Callable[..., Any], n_weights: int) -> Callable[..., Any]:
+    """Return a function of large arrays as one fused pass over memory.
+
+    For what stands between the products of a network with so many weights. TensorFlow runs each
+    operation on its own; XLA makes one of them, and of their gradients (see `fuse_updates`). The
+    other engines fuse them as they are.
+    """
+    if keras.backend.backend() != "tensorflow" or n_weights < FUSE_FROM_WEIGHTS:
+        return function
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=True, autograph=False)
 
 
 def sync(model: Any) -> None:

@@ -105,6 +105,7 @@ class SteppedModel(keras.Model):
         self.built = True
         self.compile(optimizer=optimizer, loss=None, jit_compile=backend.best_jit())
         optimizer.build(self.trainable_variables)
+        backend.forgettable(optimizer)
         backend.fuse_updates(optimizer)
 
     def train_step(self, *args: Any) -> Any:

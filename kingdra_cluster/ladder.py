@@ -5,12 +5,14 @@ element by element, so no member sees another.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from clustering_common import backend
 from clustering_common.seeds import SeedStream
 
 EPSILON = 1e-10  # under the root of every batch normalisation
@@ -66,6 +68,16 @@ class LadderNetwork(keras.layers.Layer):
             start[[1, 6]] = 1.0  # a2 and a7
             self.denoisers.append(self._variable(f"denoise_{layer}", start))
         self.built = True
+        n_weights = sum(int(np.prod(weight.shape)) for weight in self.trainable_variables)
+        self._denoised = backend.elementwise(_denoised, n_weights)
+        last = self.n_layers - 1
+        self._activations = [
+            backend.elementwise(
+                partial(_layer, is_normalised=self.normalised[layer], is_last=layer == last),
+                n_weights,
+            )
+            for layer in range(self.n_layers)
+        ]
 
     def _add_layer(self, layer: int, seeds: SeedStream) -> None:
         """Add the weights between ``layer`` and ``layer + 1``."""
@@ -112,26 +124,15 @@ class LadderNetwork(keras.layers.Layer):
         z : list of L + 1 tensors of shape (n_members, n_passes, batch, units)
         logits : tensor of shape (n_members, n_passes, batch, n_clusters)
         """
-
-        def disturbed(values: Any) -> Any:
-            """Add noise to all passes but the first."""
-            # Split, not slices: its gradient is one concatenation, theirs are padded sums.
-            clean, noisy = ops.split(values, [1], axis=1)
-            draws = noise(tuple(noisy.shape))
-            return ops.concatenate([clean, noisy + noise_std * draws], axis=1)
-
         n_members, n_passes, batch = passes.shape[:3]
-        z = [disturbed(passes)]
+        z = [_disturbed(passes, noise_std, noise(_noisy_shape(passes)))]
         h = z[0]
         for layer, kernel in enumerate(self.kernels):
             rows = ops.reshape(h, (n_members, n_passes * batch, -1))
             a = ops.reshape(ops.matmul(rows, kernel), (n_members, n_passes, batch, -1))
-            if self.normalised[layer]:
-                a = batch_normalised(a)
-            z.append(disturbed(a))
-            h = z[-1] + self.betas[layer][:, None, None, :]
-            if layer < self.n_layers - 1:
-                h = ops.relu(h)
+            draws = noise(_noisy_shape(a))
+            last_z, h = self._activations[layer](a, self.betas[layer].value, noise_std, draws)
+            z.append(last_z)
         return z, h
 
     def decode(self, noisy_z: Sequence[Any], noisy_logits: Any) -> list[Any]:
@@ -145,11 +146,7 @@ class LadderNetwork(keras.layers.Layer):
         for layer in range(self.n_layers, -1, -1):
             if layer < self.n_layers:
                 u = ops.matmul(estimates[0], self.decoder_kernels[layer])
-            u = batch_normalised(u)
-            a = [None, *ops.unstack(self.denoisers[layer][:, :, None, :], axis=0)]
-            m = a[1] * ops.sigmoid(a[2] * u + a[3]) + a[4] * u + a[5]
-            v = a[6] * ops.sigmoid(a[7] * u + a[8]) + a[9] * u + a[10]
-            estimates.insert(0, (noisy_z[layer] - m) * v + m)
+            estimates.insert(0, self._denoised(u, noisy_z[layer], self.denoisers[layer].value))
         return estimates
 
     def clean_activation(self, rows: Any, depth: int) -> Any:
@@ -183,6 +180,37 @@ class LadderNetwork(keras.layers.Layer):
             return a
         scale = ops.rsqrt(self.variances[layer] + EPSILON)
         return (a - self.means[layer][:, None, :]) * scale[:, None, :]
+
+
+def _noisy_shape(values: Any) -> tuple[int, ...]:
+    """Return the shape of all passes but the first, which is clean."""
+    n_members, n_passes, *rest = values.shape
+    return (n_members, n_passes - 1, *rest)
+
+
+def _disturbed(values: Any, noise_std: Any, draws: Any) -> Any:
+    """Add noise to all passes but the first."""
+    # Split, not slices: its gradient is one concatenation, theirs are padded sums.
+    clean, noisy = ops.split(values, [1], axis=1)
+    return ops.concatenate([clean, noisy + noise_std * draws], axis=1)
+
+
+def _layer(
+    a: Any, beta: Any, noise_std: Any, draws: Any, *, is_normalised: bool, is_last: bool
+) -> tuple[Any, Any]:
+    """Return z and h of a layer from the product with its kernel."""
+    z = _disturbed(batch_normalised(a) if is_normalised else a, noise_std, draws)
+    h = z + beta[:, None, None, :]
+    return z, h if is_last else ops.relu(h)
+
+
+def _denoised(u: Any, noisy_z: Any, denoiser: Any) -> Any:
+    """Return zhat = (z~ - m) v + m of a layer from what comes from the layer above."""
+    u = batch_normalised(u)
+    a = [None, *ops.unstack(denoiser[:, :, None, :], axis=0)]
+    m = a[1] * ops.sigmoid(a[2] * u + a[3]) + a[4] * u + a[5]
+    v = a[6] * ops.sigmoid(a[7] * u + a[8]) + a[9] * u + a[10]
+    return (noisy_z - m) * v + m
 
 
 def batch_normalised(a: Any) -> Any:

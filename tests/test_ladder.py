@@ -6,7 +6,9 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
 
+from clustering_common import backend
 from clustering_common.backend import to_numpy
+from clustering_common.callbacks import Recorder
 from clustering_common.seeds import SeedStream
 from kingdra_cluster import losses
 from kingdra_cluster.ladder import LadderNetwork
@@ -225,3 +227,16 @@ def test_divergence_and_cross_entropy_by_hand():
     assert_allclose(to_numpy(losses.noise_divergence(clean, noisy)), [expected], rtol=1e-5)
     classes = np.array([[1]], np.int32)
     assert_allclose(to_numpy(losses.cross_entropy(noisy, classes)), [-np.log(0.75)], rtol=1e-5)
+
+
+def test_fused_passes_change_nothing(X, taught, monkeypatch):
+    losses_of = []
+    for least in (0, 10**9):
+        monkeypatch.setattr(backend, "FUSE_FROM_WEIGHTS", least)
+        trainer = LadderTrainer(shuffled(ensemble(3)), X, settings(), BATCH, SeedStream(0))
+        trainer.prepare(keras.optimizers.Adam(0.01))
+        recorder = Recorder()
+        trainer.train_round(3, taught, [recorder])
+        losses_of.append([list(row.values()) for row in recorder.rows])
+    # the order of sums in single precision
+    assert_allclose(*losses_of, rtol=1e-4)

@@ -7,6 +7,7 @@ from keras import ops
 from clustering_common import backend, training
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule, SteppedModel, apply_in_chunks
+from dec_da import FcDEC
 from dec_da.autoencoders import dense_autoencoder
 
 RATE = 0.1
@@ -265,3 +266,15 @@ def test_the_tuner_of_tf_data_is_off():
     dataset = backend.feed(blocks)
     assert not dataset.options().autotune.enabled
     assert [int(block[0]) for block in dataset] == [0, 1, 2]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a registry of TensorFlow's")
+@pytest.mark.filterwarnings("ignore:After fit, ")
+def test_a_trained_model_is_forgotten(blobs):
+    from tensorflow.python.framework import ops
+
+    before = set(ops.gradient_registry.list())
+    FcDEC(
+        2, layer_sizes=(4, 2), pretrain_epochs=1, max_iter=2, update_interval=1, random_state=0
+    ).fit(blobs)
+    assert set(ops.gradient_registry.list()) == before
