@@ -14,6 +14,7 @@ import numpy as np
 
 from clustering_common.array_files import read_array
 from clustering_common.files import plain, replacing
+from clustering_common.run_lock import LOCK
 
 MAGIC = b"deep-clustering checkpoint\n"
 FORMAT = 1
@@ -191,13 +192,16 @@ class CheckpointFolder:
         return None
 
     def clear(self) -> None:
-        """Remove the checkpoints, and the folder if nothing else is in it."""
+        """Remove the checkpoints, and the folder if nothing else is in it.
+
+        Only for who holds the folder above: no run may be using this one.
+        """
         if not self.folder.is_dir():
             return
         for path in self.paths():
             path.unlink(missing_ok=True)
         for path in self.folder.iterdir():
-            if PARTS.fullmatch(path.name):
+            if PARTS.fullmatch(path.name) or path.name == LOCK:  # what a killed run left
                 path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()

@@ -95,6 +95,7 @@ class RunFolder:
         if not all((self.path / name).exists() for name in self.needed):
             logger.warning("%s: files of the finished run are gone; it runs again", self.path)
             return None
+        CheckpointFolder(self.checkpoints).clear()  # of a run that was killed while it did so
         logger.info("%s: finished before; nothing is run again", self.path)
         return record
 

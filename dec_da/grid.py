@@ -133,8 +133,10 @@ class Cell:
         if not self.place.resume:
             return None
         identity = run_identity(self.estimator, self.task.X, self.task.labels)
-        self.place.check_checkpoints(identity)
-        record = self.place.finished(identity)
+        with self.place.held():
+            record = self.place.finished(identity)
+            if record is None:
+                self.place.check_checkpoints(identity)
         return None if record is None else self._row(record)
 
     def run(self, pixel_scores: dict[str, float]) -> dict[str, Any]:

@@ -322,8 +322,13 @@ def test_only_our_own_files_are_removed(blobs, tmp_path):
 
 def test_a_finished_run_is_finished_whatever_else_is_there(blobs, tmp_path):
     first = train(tmp_path, blobs)
-    (tmp_path / "checkpoints").mkdir()
+    left = tmp_path / "checkpoints"
+    left.mkdir()
+    write_checkpoint(left / "checkpoint-000003.state", Checkpoint({}))
+    (left / ".lock").touch()
+    (tmp_path / ".lock").touch()
     assert train(tmp_path, blobs, resume=True) == first
+    assert not left.exists() and not list(tmp_path.glob(".*"))
 
 
 def test_a_finished_run_without_its_files_runs_again(blobs, tmp_path):
@@ -414,8 +419,11 @@ def fast_grid(monkeypatch):
 def test_a_grid_is_checked_before_any_cell_runs(fast_grid, tmp_path, monkeypatch):
     rows = run_grid(tmp_path)
     assert len(fast_grid) == 1
+    cell = tmp_path / "digits" / "FcDEC" / "trial0"
+    (cell / ".lock").touch()
     assert run_grid(tmp_path, resume=True) == rows and len(fast_grid) == 1
-    (tmp_path / "digits" / "FcDEC" / "trial0" / "results.json").unlink()
+    assert not list(tmp_path.rglob(".*"))
+    (cell / "results.json").unlink()
     monkeypatch.setattr(experiment, "train", lambda *args, **kwargs: pytest.fail("a cell ran"))
     with pytest.raises(ValueError, match="whose run has max_iter 2 where this one has 3"):
         run_grid(tmp_path, resume=True, max_iter=3)
