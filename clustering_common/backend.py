@@ -74,7 +74,7 @@ def forgettable(optimizer: keras.optimizers.Optimizer) -> None:
     """Let TensorFlow forget the optimiser's graph once nobody uses it, before any trace.
 
     Keras sums the gradients over replicas also where there is but one, in a way that TensorFlow
-    registers for ever, with the graph and all weights in it: each fit would keep some 10 bytes a
+    registers for ever, with the graph and all weights in it: each fit would keep some 15 bytes a
     weight.
     """
     if keras.backend.backend() == "tensorflow":

@@ -177,12 +177,9 @@ class CheckpointFolder:
         paths = self.paths()
         for path in reversed(paths):
             try:
-                found = read_checkpoint(path)
+                return read_checkpoint(path)
             except DamagedError as error:
                 logger.warning("%s; an earlier one is looked for", error)
-                continue
-            logger.info("going on from %s", path)
-            return found
         if paths:
             raise CheckpointError(
                 f"checkpoint_dir must hold a whole checkpoint to go on from; got "

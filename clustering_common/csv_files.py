@@ -130,22 +130,10 @@ def _extend(
 
 
 def read_csv_labels(source: Path) -> list[str]:
-    """Return the only column of a .csv file, or the one that a header names.
+    """Return the only column of a .csv file, or the one that a header names, as texts.
 
-    Parameters
-    ----------
-    source : Path
-        An existing file.
-
-    Returns
-    -------
-    list of str
-        Equal ones are one object.
-
-    Raises
-    ------
-    ValueError
-        If the file is no text, ragged, blank, or has several columns and names none.
+    Equal ones are one object. Raises ValueError as `read_csv` does, and where there are several
+    columns and none is named.
     """
     rows = _csv_rows(source)
     _, cells = next(rows)
