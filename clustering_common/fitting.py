@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import keras
 
+from clustering_common import backend
 from clustering_common.callbacks import LabelsMonitor, check_labels, show_progress
 from clustering_common.persistence import unchanged_on_failure
 from clustering_common.run_state import RunState, run_identity
@@ -77,6 +78,9 @@ class ResumableFit:
             if checkpoint_dir is not None:  # hashing the data has its price
                 identity = run_identity(self, X, truths[0] if truths else None)
             run = RunState(checkpoint_dir, identity, checkpoint_every)
-            with run.going_on():
-                self._learn(X, run, callbacks, *more_callbacks)
+            try:
+                with run.going_on():
+                    self._learn(X, run, callbacks, *more_callbacks)
+            finally:
+                backend.release()
         return self

@@ -105,8 +105,7 @@ class SteppedModel(keras.Model):
         self.built = True
         self.compile(optimizer=optimizer, loss=None, jit_compile=backend.best_jit())
         optimizer.build(self.trainable_variables)
-        backend.forgettable(optimizer)
-        backend.fuse_updates(optimizer)
+        backend.prepare_optimizer(optimizer)
 
     def train_step(self, *args: Any) -> Any:
         """Train on every mini-batch of one block (see `clustering_common.backend.many_steps`)."""
@@ -157,15 +156,19 @@ class SteppedModel(keras.Model):
                     start = min(max(start, first_step), stop)
                     yield (_padded(batches, start, stop, block_steps),)
 
-        self.fit(
-            backend.feed(_endless(blocks())),
-            epochs=n_epochs,
-            initial_epoch=first_epoch,
-            steps_per_epoch=blocks_per_epoch,
-            shuffle=False,
-            callbacks=list(callbacks),
-            verbose=0,
-        )
+        endless = _Endless(blocks())
+        try:
+            self.fit(
+                backend.feed(endless),
+                epochs=n_epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=blocks_per_epoch,
+                shuffle=False,
+                callbacks=list(callbacks),
+                verbose=0,
+            )
+        finally:
+            endless.release()
 
 
 def _padded(batches: Callable[[int, int], Any], start: int, stop: int, size: int) -> Any:
@@ -177,14 +180,29 @@ def _padded(batches: Callable[[int, int], Any], start: int, stop: int, size: int
     )
 
 
-def _endless(blocks: Iterator[Any]) -> Iterator[Any]:
-    # Keras reads two blocks ahead to learn their shapes, also where the run has only one.
-    block: Any = None
-    for block in blocks:
-        yield block
-    ((_, batches),) = block
-    while True:
-        yield ((np.array([0], np.int32), batches),)
+class _Endless:
+    """The blocks, then blocks without steps: Keras reads two ahead to learn their shapes."""
+
+    def __init__(self, blocks: Iterator[Any]):
+        self._blocks = blocks
+        self._last: Any = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        block = next(self._blocks, None)
+        if block is not None:
+            self._last = block
+            return block
+        if self._last is None:
+            raise StopIteration
+        ((_, batches),) = self._last
+        return ((np.array([0], np.int32), batches),)
+
+    def release(self) -> None:
+        """Let go of the blocks and what makes them: TensorFlow keeps who reads them for ever."""
+        self._blocks, self._last = iter(()), None
 
 
 def apply_in_chunks(function: Callable[[Any], Any], X: Any) -> np.ndarray:

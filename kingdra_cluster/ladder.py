@@ -72,10 +72,7 @@ class LadderNetwork(keras.layers.Layer):
         self._denoised = backend.elementwise(_denoised, n_weights)
         last = self.n_layers - 1
         self._activations = [
-            backend.elementwise(
-                partial(_layer, is_normalised=self.normalised[layer], is_last=layer == last),
-                n_weights,
-            )
+            backend.elementwise(_LAYERS[self.normalised[layer], layer == last], n_weights)
             for layer in range(self.n_layers)
         ]
 
@@ -202,6 +199,13 @@ def _layer(
     z = _disturbed(batch_normalised(a) if is_normalised else a, noise_std, draws)
     h = z + beta[:, None, None, :]
     return z, h if is_last else ops.relu(h)
+
+
+_LAYERS = {
+    (is_normalised, is_last): partial(_layer, is_normalised=is_normalised, is_last=is_last)
+    for is_normalised in (False, True)
+    for is_last in (False, True)
+}
 
 
 def _denoised(u: Any, noisy_z: Any, denoiser: Any) -> Any:

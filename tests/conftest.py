@@ -71,7 +71,7 @@ def uncompiled(monkeypatch):
         return
     import tensorflow as tf
 
-    monkeypatch.setitem(backend._MANY_STEPS, "tensorflow", backend._plain_steps)
+    monkeypatch.setattr(backend.engine(), "many_steps", backend.plain_steps)
     tf.config.run_functions_eagerly(True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Even though the `tf.config.*run_functions_eagerly")

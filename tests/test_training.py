@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -246,18 +249,42 @@ def test_compiled_reads_the_weights_of_the_moment():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others fuse on their own")
-def test_fused_updates_equal_keras_updates(problem, monkeypatch):
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras.optimizers.Adam(RATE, beta_1=0.8, epsilon=1e-3),
+        lambda: keras.optimizers.AdamW(RATE, weight_decay=0.1),
+        lambda: keras.optimizers.SGD(RATE, momentum=0.9),
+        lambda: keras.optimizers.SGD(RATE, momentum=0.9, nesterov=True),
+        lambda: keras.optimizers.SGD(
+            keras.optimizers.schedules.ExponentialDecay(RATE, 2, 0.5), momentum=0.9
+        ),
+    ],
+)
+def test_native_updates_equal_keras_updates(problem, make, monkeypatch):
     trained = []
-    for threshold in (1, 10**9):
-        monkeypatch.setattr(backend, "FUSE_FROM_WEIGHTS", threshold)
+    for is_native in (True, False):
+        if not is_native:
+            monkeypatch.setattr(backend.engine(), "prepare_optimizer", lambda optimizer: None)
         model = LeastSquares(*problem)
-        model.prepare(keras.optimizers.Adam(RATE))
-        assert ("apply" in vars(model.optimizer)) == (threshold == 1)
+        model.prepare(make())
+        assert ("update_step" in vars(model.optimizer)) == is_native
         model.fit_steps(BatchSchedule(10, 3, 5).batches, steps_per_epoch=3, n_steps=12)
-        trained.append(ops.convert_to_numpy(model.w))
+        trained.append([ops.convert_to_numpy(v) for v in model.optimizer.variables])
+        trained[-1].append(ops.convert_to_numpy(model.w))
         assert int(model.optimizer.iterations) == 12
-    # XLA may round a fused multiply-add once where two operations round twice.
-    np.testing.assert_allclose(trained[0], trained[1], rtol=1e-5)
+    for native, plain in zip(*trained, strict=True):
+        # 1 - beta_2 is rounded in single precision by the one, in double by the other
+        np.testing.assert_allclose(native, plain, rtol=1e-4)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others fuse on their own")
+def test_other_optimizers_stay_keras_own():
+    for optimizer in (keras.optimizers.Adam(amsgrad=True), keras.optimizers.SGD()):
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        optimizer.build(model.trainable_variables)
+        backend.prepare_optimizer(optimizer)
+        assert "update_step" not in vars(optimizer)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data feeds it alone")
@@ -268,9 +295,26 @@ def test_the_tuner_of_tf_data_is_off():
     assert [int(block[0]) for block in dataset] == [0, 1, 2]
 
 
+class StopAtOnce(keras.callbacks.Callback):
+    """Stop after the first epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def test_who_makes_the_batches_is_forgotten(problem):
+    model, schedule = LeastSquares(*problem), BatchSchedule(10, 3, seed=5)
+    model.prepare(keras.optimizers.SGD(RATE))
+    model.fit_steps(schedule.batches, steps_per_epoch=1, n_steps=9, callbacks=[StopAtOnce()])
+    seen = weakref.ref(schedule)
+    del schedule
+    gc.collect()
+    assert seen() is None
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a registry of TensorFlow's")
 @pytest.mark.filterwarnings("ignore:After fit, ")
-def test_a_trained_model_is_forgotten(blobs):
+def test_a_trained_graph_is_forgotten(blobs):
     from tensorflow.python.framework import ops
 
     before = set(ops.gradient_registry.list())

@@ -1,0 +1,80 @@
+"""JAX's part of `clustering_common.backend`."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import keras
+
+from clustering_common.backend import Step, entry
+
+JIT_COMPILE = "auto"
+
+
+def many_steps(model: Any, step: Step, state: Any, data: Any) -> Any:
+    """Run the steps in one ``fori_loop`` that carries all variables but the resident ones."""
+    n_steps, batches = data[0]
+    trainable, fixed, optimizer, metrics = state
+    resident_ids = {id(variable) for variable in model.resident}
+    is_resident = [id(variable) in resident_ids for variable in model.non_trainable_variables]
+    moving = [value for value, held in zip(fixed, is_resident, strict=True) if not held]
+
+    def whole(part: Any) -> list[Any]:
+        """Put the values that moved back among those held."""
+        rest = iter(part)
+        return [v if held else next(rest) for v, held in zip(fixed, is_resident, strict=True)]
+
+    def body(index: Any, carry: Any) -> Any:
+        """Train on one mini-batch."""
+        trainable, moving, optimizer, metrics = carry
+        full = (trainable, whole(moving), optimizer, metrics)
+        _, (trainable, after, optimizer, metrics) = step(full, (entry(batches, index),))
+        moving = [value for value, held in zip(after, is_resident, strict=True) if not held]
+        return trainable, moving, optimizer, metrics
+
+    carry = jax.lax.fori_loop(0, n_steps[0], body, (trainable, moving, optimizer, metrics))
+    trainable, moving, optimizer, metrics = carry
+    with keras.StatelessScope(list(zip(model.metrics_variables, metrics, strict=True))):
+        logs = model.get_metrics_result()
+    return logs, (trainable, whole(moving), optimizer, metrics)
+
+
+def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[..., Any]:
+    """Return the function jitted, the variables' values passed at each call."""
+
+    @jax.jit
+    def stateless(values: Any, *args: Any) -> Any:
+        """Call the function with these values of its variables."""
+        with keras.StatelessScope(list(zip(variables, values, strict=True))):
+            return function(*args)
+
+    return lambda *args: stateless([variable.value for variable in variables], *args)
+
+
+def feed(blocks: Iterator[Any]) -> Iterator[Any]:
+    """Return the blocks as a generator: Keras takes no other iterator."""
+    return (block for block in blocks)
+
+
+def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
+    """Do nothing: XLA fuses the update."""
+
+
+def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function: XLA fuses it."""
+    return function
+
+
+def sync(model: Any) -> None:
+    """Write the loop's values into the variables."""
+    model.jax_state_sync()
+
+
+def release() -> None:
+    """Do nothing: nothing is kept."""
+
+
+def device_kind() -> str:
+    """Return 'CPU' or the name of the GPU."""
+    device = jax.devices()[0]
+    return "CPU" if device.platform == "cpu" else device.device_kind
