@@ -102,7 +102,9 @@ class LadderNetwork(keras.layers.Layer):
             name=name,
         )
 
-    def encode(self, passes: Any, noise_std: float, noise: Noise) -> tuple[list[Any], Any]:
+    def encode(
+        self, passes: Any, noise_std: float, noise: Noise
+    ) -> tuple[list[Any], list[Any], list[Any]]:
         """Run all passes as one product a layer; each has its own batch statistics.
 
         z_l = norm(W_l h_(l-1)) + s n, h_l = relu(z_l + beta_l), the last without relu.
@@ -118,19 +120,24 @@ class LadderNetwork(keras.layers.Layer):
 
         Returns
         -------
-        z : list of L + 1 tensors of shape (n_members, n_passes, batch, units)
-        logits : tensor of shape (n_members, n_passes, batch, n_clusters)
+        clean_z, noisy_z : list of L + 1 tensors of shape (n_members, batch, units)
+            Of the first and the second pass.
+        logits : list of n_passes tensors of shape (n_members, batch, n_clusters)
         """
         n_members, n_passes, batch = passes.shape[:3]
-        z = [_disturbed(passes, noise_std, noise(_noisy_shape(passes)))]
-        h = z[0]
-        for layer, kernel in enumerate(self.kernels):
+        draws = noise((n_members, n_passes - 1, *passes.shape[2:]))
+        z = _disturbed(passes, noise_std, draws)
+        clean_z, noisy_z, h = z[:1], z[1:2], ops.stack(z, axis=1)
+        for kernel, beta, activation in zip(
+            self.kernels, self.betas, self._activations, strict=True
+        ):
             rows = ops.reshape(h, (n_members, n_passes * batch, -1))
             a = ops.reshape(ops.matmul(rows, kernel), (n_members, n_passes, batch, -1))
-            draws = noise(_noisy_shape(a))
-            last_z, h = self._activations[layer](a, self.betas[layer].value, noise_std, draws)
-            z.append(last_z)
-        return z, h
+            draws = noise((n_members, n_passes - 1, batch, a.shape[-1]))
+            clean, noisy, h = activation(a, beta.value, noise_std, draws)
+            clean_z.append(clean)
+            noisy_z.append(noisy)
+        return clean_z, noisy_z, h
 
     def decode(self, noisy_z: Sequence[Any], noisy_logits: Any) -> list[Any]:
         """Return the denoised zhat_0..zhat_L, each (n_members, batch, units).
@@ -179,26 +186,23 @@ class LadderNetwork(keras.layers.Layer):
         return (a - self.means[layer][:, None, :]) * scale[:, None, :]
 
 
-def _noisy_shape(values: Any) -> tuple[int, ...]:
-    """Return the shape of all passes but the first, which is clean."""
-    n_members, n_passes, *rest = values.shape
-    return (n_members, n_passes - 1, *rest)
-
-
-def _disturbed(values: Any, noise_std: Any, draws: Any) -> Any:
-    """Add noise to all passes but the first."""
-    # Split, not slices: its gradient is one concatenation, theirs are padded sums.
-    clean, noisy = ops.split(values, [1], axis=1)
-    return ops.concatenate([clean, noisy + noise_std * draws], axis=1)
+def _disturbed(values: Any, noise_std: Any, draws: Any) -> list[Any]:
+    """Return the passes one by one, noise added to all but the first."""
+    clean, *noisy = ops.unstack(values, axis=1)
+    return [clean] + [z + noise_std * draws[:, position] for position, z in enumerate(noisy)]
 
 
 def _layer(
     a: Any, beta: Any, noise_std: Any, draws: Any, *, is_normalised: bool, is_last: bool
-) -> tuple[Any, Any]:
-    """Return z and h of a layer from the product with its kernel."""
+) -> tuple[Any, Any, Any]:
+    """Return z of the clean and of the first noisy pass, and h of all, of a layer's product.
+
+    h is stacked for the next product, the last a list. z comes apart: the gradient of a slice would
+    be as large as all passes.
+    """
     z = _disturbed(batch_normalised(a) if is_normalised else a, noise_std, draws)
-    h = z + beta[:, None, None, :]
-    return z, h if is_last else ops.relu(h)
+    h = [each + beta[:, None, :] for each in z]
+    return z[0], z[1], h if is_last else ops.relu(ops.stack(h, axis=1))
 
 
 _LAYERS = {

@@ -124,12 +124,13 @@ class LadderTrainer(SteppedModel):
     def member_losses(self, passes: Any, classes: Any, noise: Any) -> dict[str, Any]:
         """Return the unweighted losses, each of shape (n_members,), from stacked passes."""
         settings, network = self.settings, self.network
-        z, logits = network.encode(passes, settings.noise_std, noise)
-        clean, noisy = logits[:, 0], logits[:, 1]
-        estimates = network.decode([layer[:, 1] for layer in z], noisy)
+        clean_z, noisy_z, (clean, noisy, *taught) = network.encode(
+            passes, settings.noise_std, noise
+        )
+        estimates = network.decode(noisy_z, noisy)
         costs = [
-            weight * losses.reconstruction_cost(estimate, layer[:, 0])
-            for weight, estimate, layer in zip(settings.denoising_cost, estimates, z, strict=True)
+            weight * losses.reconstruction_cost(estimate, z)
+            for weight, estimate, z in zip(settings.denoising_cost, estimates, clean_z, strict=True)
         ]
         parts = {
             "base_loss": self._base_loss(clean) + self._base_loss(noisy),
@@ -137,7 +138,7 @@ class LadderTrainer(SteppedModel):
             "ladder_loss": sum(costs),
         }
         if classes is not None:
-            parts["sup_loss"] = losses.cross_entropy(logits[:, 2], classes)
+            parts["sup_loss"] = losses.cross_entropy(taught[0], classes)
         return parts
 
     def _base_loss(self, logits: Any) -> Any:
