@@ -11,6 +11,14 @@ CLASSES: dict[str, type[DeepClusterer]] = {
     cls.__name__: cls for cls in (FcDEC, FcIDEC, ConvDEC, ConvIDEC, FcDCN)
 }
 AUGMENTED = "-DA"
+# What a row of the paper's tables adds to a class's name, by whether (pretraining, clustering) is
+# augmented.
+PAPER_SUFFIXES = {
+    (False, False): "",
+    (True, False): " aug-pretrain",
+    (False, True): " aug-cluster",
+    (True, True): AUGMENTED,
+}
 N_CLASSES = 10
 METHODS = tuple(name + suffix for name in CLASSES for suffix in ("", AUGMENTED))
 PAPER_DATASETS = ("mnist", "mnist-test", "usps", "fmnist")
@@ -75,18 +83,16 @@ def paper_name(estimator: DeepClusterer) -> str:
     >>> paper_name(FcDEC(aug_pretrain=True)), paper_name(FcDEC(aug_pretrain=True, aug_cluster=True))
     ('FcDEC aug-pretrain', 'FcDEC-DA')
     """
-    suffix = {
-        (False, False): "",
-        (True, False): " aug-pretrain",
-        (False, True): " aug-cluster",
-        (True, True): AUGMENTED,
-    }
-    return (
-        type(estimator).__name__ + suffix[bool(estimator.aug_pretrain), bool(estimator.aug_cluster)]
-    )
+    phases = bool(estimator.aug_pretrain), bool(estimator.aug_cluster)
+    return type(estimator).__name__ + PAPER_SUFFIXES[phases]
 
 
 def paper_figures(method: str, dataset: str) -> dict[str, float]:
     """Return the published ``acc`` and ``nmi`` (mean of five trials), {} where there are none."""
+    return paper_table().get(method, {}).get(dataset, {})
+
+
+def paper_table() -> dict[str, Any]:
+    """Return the paper's figures: row by row, data set by data set."""
     text = resources.files("dec_da").joinpath("paper.json").read_text()
-    return json.loads(text)["methods"].get(method, {}).get(dataset, {})
+    return json.loads(text)["methods"]

@@ -52,10 +52,10 @@ class Config:
     def paper_figure(self) -> dict[str, float]:
         """Return the published ``acc`` and ``std``, {} where there is none."""
         method, dataset = self.paper_row or ("", "")
-        return _paper().get(method, {}).get(dataset, {})
+        return paper_table().get(method, {}).get(dataset, {})
 
 
-def _paper() -> dict[str, Any]:
+def paper_table() -> dict[str, Any]:
     """Return the paper's table, method by method."""
     text = resources.files("kingdra_cluster").joinpath("paper.json").read_text()
     return json.loads(text)["methods"]
@@ -115,7 +115,7 @@ def _paper_row(source: Path, row: Any) -> tuple[str, str] | None:
     """Return the method and data set of the paper's table that a config names, or raise."""
     if row is None:
         return None
-    methods = _paper()
+    methods = paper_table()
     if isinstance(row, list) and len(row) == 2 and all(isinstance(name, str) for name in row):
         method, dataset = row
         if dataset in methods.get(method, {}):
