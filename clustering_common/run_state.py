@@ -144,7 +144,7 @@ def run_identity(estimator: Any, X: Any, labels_true: Any = None) -> dict[str, A
     """Return what two runs must share to be the same run.
 
     Settings, data, the content of a weight file, the labels that its history is scored with, the
-    engine and the version of this library.
+    engine and the version of this library. Images and the same values as rows are the same data.
     """
     params = estimator.resolved_params()
     unlike = {name: value for name, value in params.items() if name != "verbose"}
@@ -155,7 +155,7 @@ def run_identity(estimator: Any, X: Any, labels_true: Any = None) -> dict[str, A
     identity = {
         "class": type(estimator).__name__,
         **unlike,
-        "X": data_hash(X),
+        "X": data_hash(X if X.ndim == 2 else np.reshape(X, (len(X), -1))),
         "labels_true": None if labels_true is None else data_hash(np.asarray(labels_true)),
         "engine": keras.backend.backend(),
         "version": own_version(),

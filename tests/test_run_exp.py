@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import run_exp
-from clustering_common import cli
+from clustering_common import checkpoints, cli
 from clustering_common.callbacks import TrainingDivergedError
 from dec_da import experiment, grid, presets
 from kingdra_cluster import configs
@@ -92,6 +92,28 @@ def test_a_diverged_trial_does_not_end_the_grid(run, tiny, monkeypatch):
             row["method"]: row["acc"] for row in csv.DictReader(file) if row["trials"] == "mean"
         }
     assert means["FcDEC"] == "nan" and float(means["FcIDEC-DA"]) > 0
+
+
+def test_a_stopped_cell_goes_on(run, tiny, monkeypatch):
+    command = ["--methods", "FcDEC", "--datasets", "digits", "--trials", 1, "-v", 0,
+               "--pretrain-epochs", 2, "--maxiter", 2, "--checkpoint-every", 0]  # fmt: skip
+    assert run(*command, "-d", "whole")[0] == 0
+    written, write = [], checkpoints.CheckpointFolder.write
+
+    def write_one_and_stop(self, checkpoint):
+        write(self, checkpoint)
+        written.append(1)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.CheckpointFolder, "write", write_one_and_stop)
+        assert run(*command, "-d", "stopped")[0] == 130
+    assert len(written) == 1
+    assert run(*command, "-d", "stopped", "--resume")[0] == 0
+    whole, stopped = (
+        np.load(f"{folder}/digits/FcDEC/trial0/labels.npy") for folder in ("whole", "stopped")
+    )
+    assert np.array_equal(whole, stopped)
 
 
 def test_help_tells_the_defaults(run):
