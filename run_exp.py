@@ -88,6 +88,7 @@ def run_config(args: argparse.Namespace) -> None:
     estimator = config.make_estimator(random_state=args.seed)
     estimator.check()
     X, labels = experiment.load_data(config, args.data_dir or ".")
+    estimator.check(len(X))
     path = args.save_dir or f"results/{config.name}"
     place = RunFolder(
         path, resume=args.resume, every=args.checkpoint_every, needed=experiment.NEEDED

@@ -81,7 +81,7 @@ def check_finite(name: str, values: np.ndarray) -> None:
 
 def check_sizes(name: str, sizes: Any) -> None:
     """Raise unless ``sizes`` is a list or tuple of integers >= 1."""
-    if not isinstance(sizes, list | tuple) or not sizes:
+    if not isinstance(sizes, list | tuple | np.ndarray) or not len(sizes):
         raise TypeError(
             f"{name} must be a list or tuple of integers >= 1; got {sizes!r}. "
             "Give the units of each layer."

@@ -55,6 +55,29 @@ def check_state(
         ) from error
 
 
+def check_arrays(
+    arrays: dict[str, np.ndarray], params: dict[str, Any], path: str | os.PathLike
+) -> None:
+    """Raise ValueError unless learned arrays of a file are those of so many clusters and members.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        Some of labels_, pseudo_labels_ and member_mapping_.
+    params : dict
+        n_clusters or n_class, and n_en where there are members.
+    path : path-like
+        For the message.
+    """
+    try:
+        _check_arrays(arrays, params)
+    except Unusable as error:
+        raise ValueError(
+            f"path must be a weight file made for these settings; got {str(path)!r}: {error}. "
+            "Use the settings that it was saved with."
+        ) from error
+
+
 def check_sample_shape(sample_shape: Any) -> None:
     """Raise TypeError or ValueError unless ``sample_shape`` is a usable shape of one sample."""
     check_sizes("sample_shape", sample_shape)

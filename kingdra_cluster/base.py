@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ from clustering_common.checks import check_choice, check_finite, check_flag, che
 from clustering_common.fitting import ResumableFit, documented_fit
 from clustering_common.persistence import SavedClusterer
 from clustering_common.run_state import EVERY, RunState
+from clustering_common.saved_state import check_arrays, check_sample_shape
 from clustering_common.seeds import SeedStream
+from clustering_common.weights import read_extras
 from kingdra_cluster.ensemble import mean_proba
 from kingdra_cluster.ladder import LadderNetwork
 from kingdra_cluster.loop_state import LoopSettings
@@ -24,6 +27,7 @@ from kingdra_cluster.members import LadderTrainer, LossSettings, PopulationInfer
 from kingdra_cluster.outer_loop import OuterLoop
 
 BASE_LOSSES = ("im", "dot")
+LARGEST = 1e30  # of a weight, in single precision
 
 
 class MemberNetwork:
@@ -55,7 +59,7 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
     learned_values = ("history_", "n_iter_", "termination_condition_", "seconds_")
     learned_arrays = ("labels_", "member_mapping_", "pseudo_labels_")
 
-    # Common to all constructors; a subclass may fix some as class attributes.
+    # Common to all constructors.
     n_class: int
     fc_layer_sizes: Sequence[int]
     base_loss: str
@@ -122,9 +126,11 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
         self.labels_ = self._proba(state.member_proba).argmax(axis=1)
         self.seconds_ = {"total": run.seconds}
 
-    def check(self) -> None:
-        """Raise, as `fit` would, unless all arguments are usable."""
+    def check(self, n_samples: int | None = None) -> None:
+        """Raise, as `fit` would, unless all arguments are usable, for so many samples if given."""
         self._check_arguments()
+        if n_samples is not None:
+            self._check_n_samples(n_samples)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the cluster of each sample, (n_samples,)."""
@@ -150,7 +156,7 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
         return member_proba[0]
 
     def _loss_settings(self) -> LossSettings:
-        params = {**vars(type(self)), **vars(self)}
+        params = self.get_params()
         return LossSettings(
             base_loss=self.base_loss,
             base_weight=float(params["mi_loss_w_init"]),
@@ -174,9 +180,46 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
 
     def _set_network(self, network: MemberNetwork) -> None:
         self._network = network
-        if not hasattr(self, "member_mapping_"):
-            # Of a weight file alone: members that were taught share one naming.
-            self.member_mapping_ = np.tile(np.arange(self.n_class), (self._n_members, 1))
+
+    def load_weights(self, path: str | os.PathLike, sample_shape: tuple[int, ...]) -> Any:
+        """Make the estimator ready to predict from an ``.h5`` file of weights.
+
+        Of a file that `save` wrote, the members' names of the clusters come along. Where it has
+        none, one naming is taken for granted, as members share that were taught pseudo-labels.
+
+        Parameters
+        ----------
+        path : path-like
+        sample_shape : tuple of int
+            Shape of one sample, such as (784,).
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        FileNotFoundError, ValueError, TypeError
+            If there is no such file, it is damaged or made for other settings, or an argument is
+            out of range. Nothing is replaced then.
+        """
+        self._check_arguments()
+        check_sample_shape(sample_shape)
+        _, arrays = read_extras(path)
+        known = {key: arrays[key] for key in ("member_mapping_",) if key in arrays}
+        check_arrays(known, {"n_en": self._n_members, "n_class": self.n_class}, path)
+        super().load_weights(path, sample_shape)
+        own_names = np.tile(np.arange(self.n_class), (self._n_members, 1))
+        self.member_mapping_ = known.get("member_mapping_", own_names)
+        if not known and self._n_members > 1:
+            warnings.warn(
+                f"{str(path)!r} does not tell how the members name their clusters; one naming is "
+                "taken for granted. Members that were never taught pseudo-labels have none: load "
+                "what save() wrote.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self
 
     def _set_sample_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
         self._sample_shape = tuple(map(int, sample_shape))
@@ -215,19 +258,19 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
         check_number("lr", self.lr, low=0, strict=True)  # type: ignore[attr-defined]
         weights = ("mi_loss_w_init", "mi_mu_w_init", "noise_kl_w_init", "ladder_loss_w_init")
         for name in (*weights, "noise_std"):
-            check_number(name, getattr(self, name), low=0)
+            check_number(name, getattr(self, name), low=0, high=LARGEST)
         check_flag("last_layer_bn", self.last_layer_bn)  # type: ignore[attr-defined]
         self._check_layers()
 
     def _check_layers(self) -> None:
         sizes, costs = self.fc_layer_sizes, self.denoising_cost  # type: ignore[attr-defined]
         for name, values in (("fc_layer_sizes", sizes), ("denoising_cost", costs)):
-            if not isinstance(values, list | tuple) or not values:
+            if not isinstance(values, list | tuple | np.ndarray) or not len(values):
                 raise TypeError(f"{name} must be a list of numbers; got {values!r}. Give a list.")
         for size in sizes:
             check_number("each of fc_layer_sizes", size, integer=True, low=1)
         for cost in costs:
-            check_number("each of denoising_cost", cost, low=0)
+            check_number("each of denoising_cost", cost, low=0, high=LARGEST)
         if sizes[-1] != self.n_class:
             raise ValueError(
                 f"n_class must be the last of fc_layer_sizes={list(sizes)}; got {self.n_class!r}. "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clustering_common.checks import check_choice
+from clustering_common.datasets import FOLDER_NAMES
 from kingdra_cluster.base import LadderClusterer
 from kingdra_cluster.kingdra_cluster import KingdraCluster
 from kingdra_cluster.ladder_im import LadderIM
@@ -103,6 +104,8 @@ def _check_places(source: Path, places: dict[str, Any]) -> None:
     for key, value in places.items():
         if value is not None and not isinstance(value, str):
             raise ValueError(f"{source.name}: {key} must be text; got {value!r}. Name a file.")
+    if places["dataset"]:
+        check_choice(f"{source.name}: dataset", places["dataset"], (*FOLDER_NAMES, "digits"))
     if places["dataset"] and places["ground_truth_path"]:
         raise ValueError(
             f"{source.name}: ground_truth_path must come with training_path; got "

@@ -10,7 +10,7 @@ import numpy as np
 from clustering_common import cli, files, results
 from clustering_common.callbacks import LabelsMonitor, empty_clusters, scores
 from clustering_common.datasets import load_dataset
-from clustering_common.prepare_layout import FOLDERS
+from clustering_common.prepare_layout import FOLDERS, X_NAME, Y_NAME
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import run_identity
 from clustering_common.user_data import load_user_data
@@ -78,7 +78,7 @@ def load_data(config: Config, data_dir: str) -> tuple[np.ndarray, np.ndarray | N
     paths = []
     for key in ("training_path", "ground_truth_path"):
         value = getattr(config, key)
-        path = Path(data_dir) / value if value else None
+        path = Path(data_dir) / Path(value).expanduser() if value else None
         if path is not None and not path.is_file():
             raise FileNotFoundError(
                 f"{key} must be an existing file; got {str(path)!r}. {_way_out(path, data_dir)}"
@@ -93,7 +93,7 @@ def load_data(config: Config, data_dir: str) -> tuple[np.ndarray, np.ndarray | N
 def _way_out(path: Path, data_dir: str) -> str:
     """Return how to come by a missing file."""
     names = {folder: name for name, folder in FOLDERS.items()}
-    if path.parent.name not in names:
+    if path.parent.name not in names or path.name not in (X_NAME, Y_NAME):
         return "Check the path; it starts from --data-dir."
     where = "" if data_dir == "." else f" --data-dir {data_dir}"
     command = f"python -m clustering_common.prepare {names[path.parent.name]}{where}"
@@ -175,6 +175,14 @@ def _metrics(estimator: LadderClusterer, X: Any, labels: np.ndarray, seed: int) 
     }
 
 
+def _predicts(record: dict[str, Any]) -> str:
+    """Return the name of what the final labels come from."""
+    if len(record["metrics"]["members"]) == 1:
+        return record["model"]
+    # Without one naming the first member speaks for all.
+    return "ensemble" if record["settings"]["ens_common_mapping"] else "member 1 predicts"
+
+
 def report(record: dict[str, Any]) -> str:
     """Return the table that a run ends with, and its closing line where labels are known."""
     metrics, paper = record["metrics"], record["paper"]
@@ -190,8 +198,7 @@ def report(record: dict[str, Any]) -> str:
         ]
         means = (float(np.mean([member[name] for member in members])) for name in NAMES)
         rows.append(["members' mean", *means])
-    name = "ensemble" if len(members) > 1 else record["model"]
-    rows.append([name, *(metrics["final"][key] for key in NAMES)])
+    rows.append([_predicts(record), *(metrics["final"][key] for key in NAMES)])
     if paper:
         rows.append(["paper", paper["acc"], None, None])
     return "\n".join([cli.table(["", *NAMES], rows), cli.score_line(metrics["final"])])

@@ -77,12 +77,13 @@ class KingdraCluster(LadderClusterer):
     labels_ : ndarray of shape (n_samples,)
         Cluster of each training sample.
     pseudo_labels_ : ndarray of shape (n_samples,)
-        Bucket of each training sample in the last set of pseudo-labels, -1 = none.
+        Class of each training sample in the last set of pseudo-labels, -1 = none.
     member_mapping_ : ndarray of shape (n_en, n_class)
         The common name of each member's clusters.
     history_ : list of dict
-        A row per iteration: losses of its last epoch, bucket_sizes, coverage (share of samples in
-        a bucket), reused_buckets, member_agreement.
+        A row per iteration: losses of its last epoch, bucket_sizes (in the order in which they were
+        found), coverage (share of samples in a bucket), reused_buckets (whether these buckets were
+        refused and the last good ones, of which pseudo_acc tells, taught again), member_agreement.
     n_iter_ : int
         Iterations.
     termination_condition_ : {'n_iter', 'callback'}
@@ -96,8 +97,10 @@ class KingdraCluster(LadderClusterer):
     -----
     Deviation: batch normalisation at prediction uses statistics of the whole training data, so a
     sample's prediction does not depend on its neighbours; on the training data it equals the
-    release's one-batch prediction (SPEC 2.5). ``n_iter=1`` works. An epoch is floor(n_samples /
-    batch_size) full batches of a fresh permutation for each member.
+    release's one-batch prediction (SPEC 2.5). Deviation: members that were not yet taught one
+    naming are matched before their mean is taken, as each names its clusters in its own way.
+    ``n_iter=1`` works. An epoch is floor(n_samples / batch_size) full batches of a fresh
+    permutation for each member.
 
     References
     ----------

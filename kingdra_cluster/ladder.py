@@ -64,8 +64,8 @@ class LadderNetwork(keras.layers.Layer):
         for layer in range(self.n_layers):
             self._add_layer(layer, seeds)
         for layer, units in enumerate(self.layer_sizes):
-            start = np.zeros((N_DENOISE, n_members, units), np.float32)
-            start[[1, 6]] = 1.0  # a2 and a7
+            start = np.zeros((n_members, N_DENOISE, units), np.float32)
+            start[:, [1, 6]] = 1.0  # a2 and a7
             self.denoisers.append(self._variable(f"denoise_{layer}", start))
         self.built = True
         n_weights = sum(int(np.prod(weight.shape)) for weight in self.trainable_variables)
@@ -215,7 +215,7 @@ _LAYERS = {
 def _denoised(u: Any, noisy_z: Any, denoiser: Any) -> Any:
     """Return zhat = (z~ - m) v + m of a layer from what comes from the layer above."""
     u = batch_normalised(u)
-    a = [None, *ops.unstack(denoiser[:, :, None, :], axis=0)]
+    a = [None, *ops.unstack(denoiser[:, :, None, :], axis=1)]
     m = a[1] * ops.sigmoid(a[2] * u + a[3]) + a[4] * u + a[5]
     v = a[6] * ops.sigmoid(a[7] * u + a[8]) + a[9] * u + a[10]
     return (noisy_z - m) * v + m

@@ -57,6 +57,9 @@ def start(command, folder, *more):
         import jax
 
         compiled["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Tests in a shell's background are deaf to it, and so would be what they start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = [*command, "-d", str(folder), "--checkpoint-every", "0", *more]
     return subprocess.Popen(
         [sys.executable, *arguments],

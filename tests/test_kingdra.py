@@ -1,5 +1,6 @@
 """The outer loop, the two estimators, their files and their errors."""
 
+import copy
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from clustering_common.callbacks import LabelsMonitor, Recorder, TrainingDivergedError
 from clustering_common.metrics import accuracy
 from clustering_common.seeds import SeedStream
+from clustering_common.weights import write_weights
 from kingdra_cluster import KingdraCluster, LadderIM, ensemble, outer_loop
 from kingdra_cluster.kingdra_cluster import KingdraCluster as SameClass
 from kingdra_cluster.unsup_metrics import ACC, ARI, NMI
@@ -285,7 +287,7 @@ def test_divergence_is_told(blobs):
         ({"n_iter": 0}, r"^n_iter must be an integer >= 1; got 0\."),
         ({"fc_layer_sizes": ()}, r"^fc_layer_sizes must be a list"),
         ({"n_en": 1.5}, r"^n_en must be an integer >= 1; got 1\.5\."),
-        ({"noise_std": -1}, r"^noise_std must be a number >= 0; got -1\."),
+        ({"noise_std": -1}, r"^noise_std must be a number >= 0 and <= 1e\+30; got -1\."),
         ({"mi_loss_w_it2": -1}, r"^mi_loss_w_it2 must be a number >= 0; got -1\."),
     ],
 )
@@ -319,7 +321,21 @@ def test_weights_alone_predict(fitted, blobs, tmp_path):
     fitted.save(tmp_path / "model.h5")
     loaded = kingdra().load_weights(tmp_path / "model.h5", (6,))
     assert_array_equal(loaded.member_proba(blobs), fitted.member_proba(blobs))
-    assert loaded.predict(blobs).shape == (45,)
+    assert_array_equal(loaded.predict(blobs), fitted.predict(blobs))
+
+
+def test_members_keep_their_names_in_a_weight_file(fitted, blobs, tmp_path):
+    other = copy.deepcopy(fitted)
+    other.member_mapping_ = np.array([[1, 2, 0], [2, 0, 1], [0, 1, 2]])
+    other.save(tmp_path / "named.h5")
+    loaded = copy.deepcopy(fitted).load_weights(tmp_path / "named.h5", (6,))
+    assert_array_equal(loaded.member_mapping_, other.member_mapping_)
+    assert_array_equal(loaded.predict_proba(blobs), other.predict_proba(blobs))
+    # a file of weights alone has no names
+    write_weights(tmp_path / "alone.h5", other._network.layers)
+    with pytest.warns(UserWarning, match="one naming is taken for granted"):
+        loaded.load_weights(tmp_path / "alone.h5", (6,))
+    assert_array_equal(loaded.member_mapping_, [[0, 1, 2]] * 3)
 
 
 def test_members_that_were_never_taught_are_told(blobs):

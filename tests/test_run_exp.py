@@ -13,6 +13,7 @@ from clustering_common import checkpoints, cli
 from clustering_common.callbacks import TrainingDivergedError
 from dec_da import experiment, grid, presets
 from kingdra_cluster import configs
+from kingdra_cluster.experiment import report as kingdra_report
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = ("mnist", "stl10", "cifar10", "reuters", "20news")
@@ -177,6 +178,11 @@ def test_a_config_runs_and_leaves_its_files(run, tmp_path):
         ({"model": "Ladder"}, "model must be one of KingdraCluster, LadderIM; got 'Ladder'"),
         ({"dataset": "digits"}, "training_path must name a .npy file, or dataset"),
         ({"training_path": "none.npy"}, "training_path must be an existing file"),
+        (
+            {"dataset": "nope", "training_path": None, "ground_truth_path": None},
+            "small.json: dataset must be one of mnist",
+        ),
+        ({"n_class": 99, "fc_layer_sizes": [8, 99]}, "n_class must be at most n_samples=60"),
         ({"n_class": 4}, "n_class must be the last of fc_layer_sizes"),
         ({"high_th": 9}, "high_th must be in the range 0 to 1 for n_en=2"),
     ],
@@ -193,6 +199,25 @@ def test_labels_of_another_length(run, tmp_path):
     np.save(tmp_path / "Y.npy", np.arange(59) % 3)
     code, _, err = run(path)
     assert code == 2 and "60 labels" in err and err.count("\n") == 1
+
+
+def test_the_closing_table_names_what_predicts():
+    scores = {"acc": 0.5, "nmi": 0.25, "ari": 0.125}
+    record = {
+        "model": "KingdraCluster",
+        "settings": {"ens_common_mapping": True},
+        "metrics": {"kmeans": scores, "members": [scores, scores], "final": scores},
+        "paper": {"acc": 0.75},
+    }
+    rows = [re.split(" {2,}", line.strip()) for line in kingdra_report(record).splitlines()]
+    assert [row[0] for row in rows[1:-1]] == [
+        "k-means", "member 1", "member 2", "members' mean", "ensemble", "paper",
+    ]  # fmt: skip
+    assert rows[-2][1] == "0.7500"
+    record["settings"]["ens_common_mapping"] = False
+    assert "member 1 predicts" in kingdra_report(record)
+    record["metrics"]["members"] = [scores]
+    assert "KingdraCluster  0.5000" in kingdra_report(record)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.json")), ids=lambda p: p.stem)
