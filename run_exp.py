@@ -40,6 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--pretrain-epochs", type=cli.number(int, 0), help="default: 500, the paper's")
     add("--maxiter", type=cli.number(int, 0),
         help="default: the paper's 20000; for digits, which it lacks, 560")  # fmt: skip
+    add("--jobs", type=cli.number(int, 1), metavar="N",
+        help="trials at a time, each in a process of its own (default: 1)")  # fmt: skip
     return parser
 
 
@@ -47,7 +49,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the arguments, checked together."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    for name in ("methods", "datasets", "trials", "pretrain_epochs", "maxiter"):
+    for name in ("methods", "datasets", "trials", "pretrain_epochs", "maxiter", "jobs"):
         if args.config and getattr(args, name) is not None:
             parser.error(f"--{name.replace('_', '-')} must come without CONFIG; got both")
     return args
@@ -74,6 +76,7 @@ def run_grid(args: argparse.Namespace) -> None:
             verbose=args.verbose,
             resume=args.resume,
             checkpoint_every=args.checkpoint_every,
+            n_jobs=args.jobs or 1,
         )
     print(grid.summary(rows))
     print(f"Written to {folder / 'results.csv'}.")

@@ -3,21 +3,25 @@
 import itertools
 import logging
 import math
+import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 
 from clustering_common import cli, files, results
-from clustering_common.callbacks import TrainingDivergedError
+from clustering_common.callbacks import TrainingDivergedError, show_progress
 from clustering_common.datasets import Dataset, load_dataset
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import EVERY, run_identity
 from dec_da import experiment, presets
 
 logger = logging.getLogger("clustering_common.dec_da")
+Key = tuple[str, str, int]
 COLUMNS = ("dataset", "method", "trials", "acc", "nmi", "ari", "time")
 MEASURES = ("acc", "nmi", "ari")
 KMEANS, PROBLEM = "kmeans_acc", "problem"
@@ -33,6 +37,7 @@ def run_grid(
     seed: int = 0,
     resume: bool = False,
     checkpoint_every: float = EVERY,
+    n_jobs: int = 1,
     **params: Any,
 ) -> list[dict[str, Any]]:
     """Run every cell and return the rows of results.csv.
@@ -53,6 +58,10 @@ def run_grid(
         Whether finished trials are kept and the one that was stopped goes on.
     checkpoint_every : float, default=60.0
         Seconds between two checkpoints of a trial at least.
+    n_jobs : int, default=1
+        Trials at a time, each in a process of its own, by joblib: -1 means one a core; inside
+        ``joblib.parallel_config("dask")`` or ``"ray"`` they run on that cluster, whose machines
+        must see ``folder``. A stopped grid goes on from each trial's last checkpoint.
     **params
         Constructor arguments for every cell; None leaves the paper's own.
 
@@ -74,13 +83,37 @@ def run_grid(
         cells.append(Cell(method, dataset, place, trial, seed + trial, params))
     # What is finished, or can't be resumed, is known before anything is trained.
     rows = {cell.key: row for cell in cells if (row := cell.finished_row()) is not None}
-    pixels = PixelScores(seed)
-    for cell in cells:
-        if cell.key not in rows:
-            rows[cell.key] = cell.run(pixels.of(cell.task, cell.trial))
+    left = [cell for cell in cells if cell.key not in rows]
+    found = _run_cells(left, PixelScores(seed), n_jobs)
+    for key, row in itertools.chain(rows.copy().items(), found):
+        rows[key] = row
         known = [rows[cell.key] for cell in cells if cell.key in rows]
         files.write_csv(folder / "results.csv", COLUMNS, _with_means(known, n_trials))
     return _with_means([rows[cell.key] for cell in cells], n_trials)
+
+
+def _run_cells(
+    cells: Sequence["Cell"], pixels: "PixelScores", n_jobs: int
+) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """Run the cells and yield each one's key and row as it ends."""
+    if n_jobs == 1:
+        for cell in cells:
+            yield cell.key, cell.run(pixels.of(cell.task, cell.trial))
+        return
+    run_apart = joblib.delayed(_run_apart)
+    tasks = [run_apart(cell, pixels.of(cell.task, cell.trial), sys.argv) for cell in cells]
+    yield from joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks)
+
+
+def _run_apart(
+    cell: "Cell", pixel_scores: dict[str, float], argv: list[str]
+) -> tuple[Key, dict[str, Any]]:
+    """Run a cell in a process of its own, on its share of the cores."""
+    sys.argv = argv  # what results.json calls the command
+    if "OMP_NUM_THREADS" in os.environ:  # joblib's share, which TensorFlow does not read
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
+    show_progress(cell.estimator.verbose)
+    return cell.key, cell.run(pixel_scores)
 
 
 class PixelScores:
@@ -126,7 +159,7 @@ class Cell:
         self.method, self.place, self.trial, self.seed = method, place, trial, seed
         self.task = experiment.Task(dataset.name, dataset.images, dataset.labels)
         self.estimator = presets.make_estimator(method, dataset.name, random_state=seed, **params)
-        self.key = (dataset.name, method, trial)
+        self.key: Key = (dataset.name, method, trial)
 
     def finished_row(self) -> dict[str, Any] | None:
         """Return the row of a trial that was finished before, None where it must run."""

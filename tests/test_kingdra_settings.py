@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from clustering_common.backend import to_numpy
 from clustering_common.seeds import SeedStream
-from kingdra_cluster import KingdraCluster, LadderIM, base, configs
+from kingdra_cluster import KingdraCluster, LadderIM, base, configs, losses
 from kingdra_cluster.ladder import LadderNetwork
 from kingdra_cluster.members import LadderTrainer, LossSettings
 from tests.reference import naive_ladder_losses
@@ -249,3 +249,33 @@ def test_a_fit_trains_on_the_loss_that_was_set(base_loss, last_layer_bn, blobs):
     assert_allclose(row["ladder_loss"], np.mean(costs), rtol=1e-4)
     assert row["noise_kl"] == pytest.approx(0, abs=1e-6)
     assert_allclose(row["loss"], 0.7 * sum(base_losses) + 0.6 * sum(costs), rtol=1e-4)
+
+
+def test_the_gradient_of_each_loss_by_hand():
+    # one sample: clean p = (0.5, 0.5), noisy q = (0.25, 0.75); by the noisy logits it is q - p
+    clean, noisy = (np.log(np.array([[p]], np.float32)) for p in ([0.5, 0.5], [0.25, 0.75]))
+    by_clean, by_noisy = gradients(losses.noise_divergence, clean, noisy)
+    assert_allclose(by_clean, np.zeros((1, 1, 2)))
+    assert_allclose(by_noisy, [[[-0.25, 0.25]]], rtol=1e-5)
+    # the mean of two squares: 2 (zhat - z) / 2, and back through z
+    estimate, z = np.array([[[3.0, 1.0]]], np.float32), np.array([[[1.0, 2.0]]], np.float32)
+    by_estimate, by_z = gradients(losses.reconstruction_cost, estimate, z)
+    assert_allclose(by_estimate, [[[2, -1]]])
+    assert_allclose(by_z, [[[-2, 1]]])
+
+
+def gradients(loss, *arrays):
+    """Return the gradient of a member's loss by each array."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        variables = [tf.Variable(array) for array in arrays]
+        with tf.GradientTape() as tape:
+            value = loss(*(tf.convert_to_tensor(variable) for variable in variables))
+        return [to_numpy(g) for g in tape.gradient(value, variables, unconnected_gradients="zero")]
+    if keras.backend.backend() != "jax":
+        pytest.skip("gradients of TensorFlow and of JAX")
+    import jax
+
+    slopes = jax.grad(lambda given: keras.ops.sum(loss(*given)))(list(arrays))
+    return [to_numpy(slope) for slope in slopes]

@@ -3,8 +3,10 @@
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 
@@ -73,6 +75,42 @@ def test_grid(run, tiny, tmp_path):
     metrics = [json.loads(place.read_text())["metrics"] for place in places]
     kmeans = np.mean([figures["kmeans_pixels"]["acc"] for figures in metrics])
     assert [line[5] for line in lines[1:]] == [f"{kmeans:.3f}"] * 2
+
+
+@pytest.mark.slow
+def test_trials_at_the_same_time(run, tiny, tmp_path):
+    command = [*GRID, "--pretrain-epochs", 1, "--maxiter", 2]
+    assert run(*command, "-d", "one")[0] == 0
+    code, out, _ = run(*command, "--jobs", 2, "-d", "two")
+    assert code == 0 and "FcIDEC-DA" in out
+    rows = []
+    for folder in ("one", "two"):
+        with open(tmp_path / folder / "results.csv", newline="") as file:
+            rows.append([list(row.values())[:-1] for row in csv.DictReader(file)])
+    assert [row[:3] for row in rows[0]] == [row[:3] for row in rows[1]]
+    for one, two in zip(*rows, strict=True):
+        # Fewer threads a trial may add up in another order.
+        np.testing.assert_allclose(*(np.array(row[3:], float) for row in (one, two)), atol=0.01)
+    record = json.loads((tmp_path / "two/digits/FcDEC/trial1/results.json").read_text())
+    assert record["command"] == " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    # All are finished: nothing is run again.
+    assert run(*command, "--jobs", 2, "-d", "two", "--resume")[1] == out
+
+
+@pytest.mark.slow
+def test_trials_on_a_cluster(tiny, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        rows = grid.run_grid(
+            ["FcDEC"], ["digits"], tmp_path, n_trials=2, data_dir="data", n_jobs=2,
+            pretrain_epochs=1, max_iter=2,
+        )  # fmt: skip
+    assert [row["trials"] for row in rows] == [0, 1, "mean", "std"]
+    assert all((tmp_path / f"digits/FcDEC/trial{i}/labels.npy").exists() for i in range(2))
 
 
 def test_a_diverged_trial_does_not_end_the_grid(run, tiny, monkeypatch):
