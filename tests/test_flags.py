@@ -35,7 +35,7 @@ FLAGS = {
     },
     "run_exp.py": {
         **SHARED, "--seed": "seed of run_exp.py", "--methods": "choice", "--datasets": "choice",
-        "--trials": "whole from 1",
+        "--trials": "whole from 1", "--jobs": "whole from 1",
     },
 }  # fmt: skip
 COMMANDS = {"main.py": main, "run_exp.py": run_exp}
