@@ -91,11 +91,11 @@ def cells(row: str, paper: Mapping[str, Any], records: Sequence[Record]) -> list
     return [
         row,
         published[0],
-        _spread(records, "final", "acc"),
+        _spread(records, "acc", "final"),
         published[1],
-        _spread(records, "final", "nmi"),
-        _spread(records, "kmeans_pixels", "acc", "kmeans"),
-        _spread(records, "kmeans_embedding", "acc"),
+        _spread(records, "nmi", "final"),
+        _spread(records, "acc", "kmeans_pixels", "kmeans"),
+        _spread(records, "acc", "kmeans_embedding"),
         ", ".join(str(record["seed"]) for record in records),
         f"{np.mean([record['seconds']['total'] for record in records]):.0f}",
         "; ".join(sorted({record["device"] for record in records})),
@@ -109,10 +109,9 @@ def _published(paper: Mapping[str, Any], measure: str) -> str:
     return f"{paper[measure]:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
 
 
-def _spread(records: Sequence[Record], *names: str) -> str:
-    """Return mean ± deviation of a measure, ``names[1]``, of the first known of the others."""
-    measure = names[1]
-    for name in (names[0], *names[2:]):
+def _spread(records: Sequence[Record], measure: str, *names: str) -> str:
+    """Return mean ± deviation of a measure of the first of these names that all records have."""
+    for name in names:
         values = [r["metrics"][name][measure] for r in records if name in r["metrics"]]
         if len(values) == len(records):
             return f"{np.mean(values):.3f} ± {np.std(values):.3f}"
@@ -120,10 +119,10 @@ def _spread(records: Sequence[Record], *names: str) -> str:
 
 
 def section(
-    title: str, dataset: str, rows: Iterable[str], paper: Mapping[str, Any], runs: Mapping
+    dataset: str, rows: Iterable[str], paper: Mapping[str, Any], runs: Mapping
 ) -> list[str]:
     """Return a heading, a table, and the commands of the rows that were run."""
-    lines = [f"### {title}", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
+    lines = [f"### {dataset}", "", _line(COLUMNS), _line(["---"] * len(COLUMNS))]
     commands = []
     for row in rows:
         records = runs.get((dataset, row), [])
@@ -143,12 +142,12 @@ def page(runs: Mapping[tuple[str, str], Sequence[Record]]) -> str:
     table = presets.paper_table()
     for dataset in DEC_DATASETS:
         rows = [row for row in DEC_ROWS if dataset in table[row] or (dataset, row) in runs]
-        lines += section(dataset, dataset, rows, table, runs)
+        lines += section(dataset, rows, table, runs)
     lines += ["## Kingdra", ""]
     table = paper_table()
     for dataset in KINGDRA_DATASETS:
         known = [row for row in KINGDRA_ROWS if dataset in table[row] or (dataset, row) in runs]
-        lines += section(dataset, dataset, known or ["Kingdra-Ladder-IM"], table, runs)
+        lines += section(dataset, known or ["Kingdra-Ladder-IM"], table, runs)
     return "\n".join([*lines, "## Deviations", "", DEVIATIONS, ""])
 
 

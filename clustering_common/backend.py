@@ -2,7 +2,8 @@
 
 Two things need the engine: a loop of many training steps inside one compiled call, and compiling
 a pure function that reads a model's variables. Everything else is written on ``keras.ops``. Each
-engine has a module of the same functions: `backend_tensorflow`, `backend_jax`, `backend_torch`.
+engine has a module of the same functions: `backend_tensorflow`, `backend_jax`, `backend_torch`;
+what needs nothing of an engine's own they take from `backend_defaults`.
 """
 
 import importlib

@@ -1,13 +1,25 @@
 """JAX's part of `clustering_common.backend`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import keras
 
 from clustering_common.backend import Step, entry
+from clustering_common.backend_defaults import elementwise, feed, prepare_optimizer, release
 
+__all__ = [
+    "JIT_COMPILE",
+    "compiled",
+    "device_kind",
+    "elementwise",
+    "feed",
+    "many_steps",
+    "prepare_optimizer",
+    "release",
+    "sync",
+]
 JIT_COMPILE = "auto"
 
 
@@ -51,27 +63,9 @@ def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[...
     return lambda *args: stateless([variable.value for variable in variables], *args)
 
 
-def feed(blocks: Iterator[Any]) -> Iterator[Any]:
-    """Return the blocks as a generator: Keras takes no other iterator."""
-    return (block for block in blocks)
-
-
-def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
-    """Do nothing: XLA fuses the update."""
-
-
-def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function: XLA fuses it."""
-    return function
-
-
 def sync(model: Any) -> None:
     """Write the loop's values into the variables."""
     model.jax_state_sync()
-
-
-def release() -> None:
-    """Do nothing: nothing is kept."""
 
 
 def device_kind() -> str:

@@ -10,7 +10,19 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from clustering_common.backend import Step, entry
+from clustering_common.backend_defaults import sync
 
+__all__ = [
+    "JIT_COMPILE",
+    "compiled",
+    "device_kind",
+    "elementwise",
+    "feed",
+    "many_steps",
+    "prepare_optimizer",
+    "release",
+    "sync",
+]
 JIT_COMPILE = False
 
 
@@ -102,10 +114,6 @@ def _momentum_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: 
 def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function compiled by XLA: once in a process, as XLA keeps all it compiled."""
     return tf.function(function, jit_compile=True, autograph=False)
-
-
-def sync(model: Any) -> None:
-    """Do nothing: variables are always up to date."""
 
 
 def release() -> None:

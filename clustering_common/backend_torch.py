@@ -1,13 +1,31 @@
 """PyTorch's part of `clustering_common.backend`: plain steps, nothing compiled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import torch
 
 from clustering_common.backend import plain_steps
+from clustering_common.backend_defaults import (
+    elementwise,
+    feed,
+    prepare_optimizer,
+    release,
+    sync,
+)
 
+__all__ = [
+    "JIT_COMPILE",
+    "compiled",
+    "device_kind",
+    "elementwise",
+    "feed",
+    "many_steps",
+    "prepare_optimizer",
+    "release",
+    "sync",
+]
 JIT_COMPILE = "auto"
 many_steps = plain_steps
 
@@ -21,28 +39,6 @@ def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[...
             return function(*map(keras.ops.convert_to_tensor, args))
 
     return call
-
-
-def feed(blocks: Iterator[Any]) -> Iterator[Any]:
-    """Return the blocks as a generator: Keras takes no other iterator."""
-    return (block for block in blocks)
-
-
-def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
-    """Do nothing: Keras hands the update to PyTorch's own kernels."""
-
-
-def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function as it is."""
-    return function
-
-
-def sync(model: Any) -> None:
-    """Do nothing: variables are always up to date."""
-
-
-def release() -> None:
-    """Do nothing: nothing is kept."""
 
 
 def device_kind() -> str:

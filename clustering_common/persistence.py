@@ -96,6 +96,9 @@ class SavedClusterer:
     def load_weights(self, path: str | os.PathLike, sample_shape: tuple[int, ...]) -> Any:
         """Make the estimator ready to predict from a classic ``.h5`` weight file.
 
+        What else it predicts with, the names that Kingdra's members give the clusters, comes along
+        from a file that `save` wrote; where another lacks it, a warning says what is assumed.
+
         Parameters
         ----------
         path : path-like
@@ -119,11 +122,17 @@ class SavedClusterer:
         copy: Any = clone(self)
         input_shape = copy._set_sample_shape(tuple(sample_shape))
         weights.check_can_hold(path, *self._least_size(input_shape))
+        learned = self._learned_beside(path)
         network = copy._make_network(input_shape, SeedStream(0))
         weights.load_weights(path, network.layers, optional=network.optional_layers)
         self._set_sample_shape(tuple(sample_shape))
         self._set_network(network)
+        vars(self).update(learned)
         return self
+
+    def _learned_beside(self, path: str | os.PathLike) -> dict[str, Any]:
+        """Return the attributes beside the weights that `predict` needs, from a weight file."""
+        return {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state with the network as plain arrays."""

@@ -30,10 +30,10 @@ KMEANS, PROBLEM = "kmeans_acc", "problem"
 def run_grid(
     methods: Sequence[str],
     names: Sequence[str],
-    folder: Path,
+    folder: str | os.PathLike,
     *,
-    n_trials: int,
-    data_dir: str,
+    n_trials: int = 5,
+    data_dir: str | os.PathLike = "data",
     seed: int = 0,
     resume: bool = False,
     checkpoint_every: float = EVERY,
@@ -50,10 +50,12 @@ def run_grid(
     ----------
     methods, names : sequence of str
         Methods and data sets.
-    folder : Path
-        Exists and is writable.
-    n_trials : int
+    folder : path-like
+        Made where there is none.
+    n_trials : int, default=5
         Trial i has seed ``seed + i``.
+    data_dir : path-like, default="data"
+        Where the files of the data sets are (`clustering_common.datasets.load_dataset`).
     resume : bool, default=False
         Whether finished trials are kept and the one that was stopped goes on.
     checkpoint_every : float, default=60.0
@@ -72,6 +74,7 @@ def run_grid(
         of results.csv each has "kmeans_acc", of k-means on the pixels, and "problem", what went
         wrong in words: empty clusters, a loss that was no number any more.
     """
+    folder = Path(folder)
     loaded = [load_dataset(name, data_dir) for name in names]
     for method in methods:
         for dataset in loaded:

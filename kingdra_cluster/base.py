@@ -17,7 +17,7 @@ from clustering_common.checks import check_choice, check_finite, check_flag, che
 from clustering_common.fitting import ResumableFit, documented_fit
 from clustering_common.persistence import SavedClusterer
 from clustering_common.run_state import EVERY, RunState
-from clustering_common.saved_state import check_arrays, check_sample_shape
+from clustering_common.saved_state import check_arrays
 from clustering_common.seeds import SeedStream
 from clustering_common.weights import read_extras
 from kingdra_cluster.ensemble import mean_proba
@@ -181,45 +181,24 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
     def _set_network(self, network: MemberNetwork) -> None:
         self._network = network
 
-    def load_weights(self, path: str | os.PathLike, sample_shape: tuple[int, ...]) -> Any:
-        """Make the estimator ready to predict from an ``.h5`` file of weights.
+    def _learned_beside(self, path: str | os.PathLike) -> dict[str, Any]:
+        """Return the members' names of the clusters; without them one naming is taken for granted.
 
-        Of a file that `save` wrote, the members' names of the clusters come along. Where it has
-        none, one naming is taken for granted, as members share that were taught pseudo-labels.
-
-        Parameters
-        ----------
-        path : path-like
-        sample_shape : tuple of int
-            Shape of one sample, such as (784,).
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        FileNotFoundError, ValueError, TypeError
-            If there is no such file, it is damaged or made for other settings, or an argument is
-            out of range. Nothing is replaced then.
+        As members share that were taught pseudo-labels.
         """
-        self._check_arguments()
-        check_sample_shape(sample_shape)
         _, arrays = read_extras(path)
         known = {key: arrays[key] for key in ("member_mapping_",) if key in arrays}
         check_arrays(known, {"n_en": self._n_members, "n_class": self.n_class}, path)
-        super().load_weights(path, sample_shape)
-        own_names = np.tile(np.arange(self.n_class), (self._n_members, 1))
-        self.member_mapping_ = known.get("member_mapping_", own_names)
         if not known and self._n_members > 1:
             warnings.warn(
                 f"{str(path)!r} does not tell how the members name their clusters; one naming is "
                 "taken for granted. Members that were never taught pseudo-labels have none: load "
                 "what save() wrote.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        return self
+        own_names = np.tile(np.arange(self.n_class), (self._n_members, 1))
+        return {"member_mapping_": own_names, **known}
 
     def _set_sample_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
         self._sample_shape = tuple(map(int, sample_shape))

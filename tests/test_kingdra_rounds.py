@@ -18,26 +18,13 @@ from kingdra_cluster.members import (
     PopulationInference,
     PseudoLabelledSet,
 )
-from tests.test_ladder import draws_of, shuffled
+from tests.ladders import BATCH, SIZES, TAUGHT, N, X, draws_of, shuffled
 
-SIZES = [6, 5, 4, 3]
-N, BATCH = 20, 7
 # Weights that differ, of one size: no part hides another's rounding.
 SETTINGS = LossSettings("im", 0.7, 4.0, 3.0, 0.2, (2.0, 1.0, 0.5, 0.3), 0.3)
 
 
-@pytest.fixture(scope="module")
-def X():
-    return np.random.default_rng(0).uniform(size=(N, SIZES[0])).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def taught():
-    rng = np.random.default_rng(1)
-    return PseudoLabelledSet(rng.integers(0, N, N), rng.integers(0, 3, (3, N)))
-
-
-def make_trainer(X, n_members=3, base_loss="im"):
+def make_trainer(n_members=3, base_loss="im"):
     network = LadderNetwork(n_members, SIZES, last_layer_bn=False, seeds=SeedStream(3))
     settings = LossSettings(**{**vars(SETTINGS), "base_loss": base_loss})
     return LadderTrainer(shuffled(network), X, settings, BATCH, SeedStream(0))
@@ -47,8 +34,8 @@ def all_differ(arrays):
     return len({np.asarray(array).tobytes() for array in arrays}) == len(arrays)
 
 
-def test_every_member_has_batches_of_its_own(X):
-    trainer = make_trainer(X)
+def test_every_member_has_batches_of_its_own():
+    trainer = make_trainer()
     # Class 100 e + i of member e stands at place i, which holds sample i.
     taught = PseudoLabelledSet(np.arange(N), np.arange(N) + 100 * np.arange(3)[:, None])
     batches = trainer._batches(0, 4, taught)
@@ -62,8 +49,8 @@ def test_every_member_has_batches_of_its_own(X):
     assert_array_equal(batches["classes"], labelled + 100 * np.arange(3)[:, None])
 
 
-def test_every_member_has_noise_of_its_own(X):
-    trainer = make_trainer(X)
+def test_every_member_has_noise_of_its_own():
+    trainer = make_trainer()
     draws = [to_numpy(trainer._noise((3, 2, 500, 10))) for _ in range(2)]
     assert all_differ([one.copy() for draw in draws for member in draw for one in member])
     many = draws[0].reshape(3, -1)
@@ -73,16 +60,14 @@ def test_every_member_has_noise_of_its_own(X):
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_noise_alone_parts_equal_members(X, taught):
-    trainer = make_trainer(X)
+def test_noise_alone_parts_equal_members():
+    trainer = make_trainer()
     for variable in trainer.network.weights:  # all members become the first
-        axis = 1 if variable.shape[0] == 10 else 0
-        first = np.take(to_numpy(variable), [0], axis=axis)
-        variable.assign(np.broadcast_to(first, variable.shape))
+        variable.assign(np.broadcast_to(to_numpy(variable)[:1], variable.shape))
     for schedule in (trainer.unlabelled, trainer.labelled):
         schedule.members = schedule.members[:1] * 3
     trainer.prepare(keras.optimizers.Adam(0.01))
-    trainer.train_round(1, PseudoLabelledSet(taught.indices, taught.classes[[0, 0, 0]]))
+    trainer.train_round(1, PseudoLabelledSet(TAUGHT.indices, TAUGHT.classes[[0, 0, 0]]))
     for kernel in map(to_numpy, trainer.network.kernels):
         for one, other in ((0, 1), (0, 2), (1, 2)):
             # two steps of 0.01; of shared noise, rounding apart, nothing would differ
@@ -91,14 +76,14 @@ def test_noise_alone_parts_equal_members(X, taught):
 
 @pytest.mark.parametrize("with_labels", [False, True])
 @pytest.mark.usefixtures("uncompiled")
-def test_two_rounds_go_on_as_one(X, taught, with_labels):
+def test_two_rounds_go_on_as_one(with_labels):
     # Weights, Adam's moments and count, batches and noise: a round begins where the last ended.
     ends = []
     for rounds in ([2], [1, 1]):
-        trainer = make_trainer(X)
+        trainer = make_trainer()
         trainer.prepare(keras.optimizers.Adam(0.01))
         for n_epochs in rounds:
-            trainer.train_round(n_epochs, taught if with_labels else None)
+            trainer.train_round(n_epochs, TAUGHT if with_labels else None)
         assert int(to_numpy(trainer.optimizer.iterations)) == 4  # two steps an epoch
         ends.append(
             [to_numpy(v) for v in trainer.trainable_variables + trainer.optimizer.variables]
@@ -155,7 +140,7 @@ def losses_and_gradients(trainer, *data):
 
 
 @pytest.mark.parametrize("base_loss", ["im", "dot"])
-def test_losses_and_gradients_of_an_ensemble_are_its_members_own(X, base_loss):
+def test_losses_and_gradients_of_an_ensemble_are_its_members_own(base_loss):
     rng = np.random.default_rng(2)
     passes = X[rng.integers(0, N, (3, 3, BATCH))]
     passes[:, 1] = passes[:, 0]
@@ -165,25 +150,23 @@ def test_losses_and_gradients_of_an_ensemble_are_its_members_own(X, base_loss):
         draws = {size: draws_of((3, 2, BATCH, size), members) for size in SIZES}
         return losses_and_gradients(trainer, passes[members], classes[members], draws)
 
-    whole = make_trainer(X, base_loss=base_loss)
+    whole = make_trainer(base_loss=base_loss)
     losses, slopes = of(whole, [0, 1, 2])
     assert set(losses) == {"base_loss", "noise_kl", "ladder_loss", "sup_loss"}
     for name, values in losses.items():
         assert values.shape == (3,) and abs(np.diff(values)).min() > 1e-4, name
     for member in range(3):
-        trainer = make_trainer(X, 1, base_loss)
+        trainer = make_trainer(1, base_loss)
         weights = zip(trainer.network.weights, whole.network.weights, strict=True)
         for own, all_three in weights:
-            axis = 1 if all_three.shape[0] == 10 else 0
-            own.assign(np.take(to_numpy(all_three), [member], axis=axis))
+            own.assign(to_numpy(all_three)[[member]])
         own_losses, own_slopes = of(trainer, [member])
         for name, values in own_losses.items():
             assert_allclose(losses[name][[member]], values, rtol=1e-5, err_msg=name)
         for variable, ours, alone in zip(
             trainer.network.trainable_variables, slopes, own_slopes, strict=True
         ):
-            axis = 1 if ours.shape[0] == 10 else 0
-            mine = np.take(ours, [member], axis=axis)
+            mine = ours[[member]]
             assert abs(alone).max() > 0, variable.name
             # sums of single precision in another order, some of which cancel
             least = 1e-5 * abs(alone).max()

@@ -13,8 +13,8 @@ from clustering_common.seeds import SeedStream
 from kingdra_cluster import KingdraCluster, LadderIM, base, configs, losses
 from kingdra_cluster.ladder import LadderNetwork
 from kingdra_cluster.members import LadderTrainer, LossSettings
+from tests.ladders import member_weights
 from tests.reference import naive_ladder_losses
-from tests.test_ladder import member_weights
 
 ROOT = Path(__file__).parent.parent
 COMMON = {  # SPEC 2.6

@@ -19,62 +19,23 @@ from kingdra_cluster.members import (
     PopulationInference,
     PseudoLabelledSet,
 )
+from tests.ladders import BATCH, SIZES, TAUGHT, N, X, draws_of, member_weights, shuffled
 from tests.reference import naive_encode, naive_ladder_losses, naive_softmax
 
-SIZES = [6, 5, 4, 3]
 COSTS = (1000.0, 10.0, 0.1, 0.1)
-N, BATCH = 20, 7
 
 
 def settings(base_loss="im"):
     return LossSettings(base_loss, 0.1, 4.0, 1.0, 1.0, COSTS, 0.3)
 
 
-def draws_of(shape, members):
-    """The same noise for a member in an ensemble of any size."""
-    seed = [int(n) for n in shape[1:]]
-    draw = np.random.default_rng(seed).normal(size=(3, *shape[1:])).astype(np.float32)
-    return draw[members]
-
-
-@pytest.fixture(scope="module")
-def X():
-    return np.random.default_rng(0).uniform(size=(N, SIZES[0])).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def taught():
-    rng = np.random.default_rng(1)
-    return PseudoLabelledSet(rng.integers(0, N, N), rng.integers(0, 3, (3, N)))
-
-
 def ensemble(n_members, last_layer_bn=False):
     return LadderNetwork(n_members, SIZES, last_layer_bn=last_layer_bn, seeds=SeedStream(3))
 
 
-def shuffled(network):
-    """Give the vectors that start at constants values of their own."""
-    rng = np.random.default_rng(5)
-    for variable in [*network.betas, *network.denoisers]:
-        variable.assign(to_numpy(variable) + rng.normal(0, 0.3, variable.shape))
-    return network
-
-
-def member_weights(network, member):
-    def of(variables):
-        return [to_numpy(v)[member].astype(np.float64) for v in variables]
-
-    return {
-        "W": of(network.kernels),
-        "V": of(network.decoder_kernels),
-        "beta": of(network.betas),
-        "a": [to_numpy(v)[member].astype(np.float64) for v in network.denoisers],
-    }
-
-
 @pytest.mark.parametrize("base_loss", ["im", "dot"])
 @pytest.mark.parametrize("last_layer_bn", [False, True])
-def test_losses_equal_the_naive_passes(X, base_loss, last_layer_bn):
+def test_losses_equal_the_naive_passes(base_loss, last_layer_bn):
     network = shuffled(ensemble(3, last_layer_bn))
     trainer = LadderTrainer(network, X, settings(base_loss), BATCH, SeedStream(0))
     rng = np.random.default_rng(2)
@@ -110,7 +71,7 @@ def test_losses_equal_the_naive_passes(X, base_loss, last_layer_bn):
             assert_allclose(to_numpy(parts[name])[member], value, rtol=2e-4, err_msg=name)
 
 
-def trained(X, members, optimizer, n_epochs, taught, base_loss="im"):
+def trained(members, optimizer, n_epochs, taught, base_loss="im"):
     """Train these members of the three as an ensemble of their own; return weights and losses."""
     whole = ensemble(3)
     network = ensemble(len(members))
@@ -140,9 +101,9 @@ def trained(X, members, optimizer, n_epochs, taught, base_loss="im"):
 @pytest.mark.parametrize("with_labels", [False, True])
 @pytest.mark.parametrize("name", ["gradients", "adam"])
 @pytest.mark.usefixtures("uncompiled")
-def test_a_member_alone_equals_itself_in_the_ensemble(X, taught, with_labels, name):
+def test_a_member_alone_equals_itself_in_the_ensemble(with_labels, name):
     # One SGD epoch moves weights by their gradients; four Adam epochs carry state along.
-    labels = taught if with_labels else None
+    labels = TAUGHT if with_labels else None
     n_epochs = 1 if name == "gradients" else 4
 
     def optimizer():
@@ -150,10 +111,10 @@ def test_a_member_alone_equals_itself_in_the_ensemble(X, taught, with_labels, na
             return keras.optimizers.SGD(1e-3)
         return keras.optimizers.Adam(0.002)
 
-    together, rows = trained(X, [0, 1, 2], optimizer(), n_epochs, labels)
+    together, rows = trained([0, 1, 2], optimizer(), n_epochs, labels)
     sums = np.zeros(n_epochs)
     for member in range(3):
-        alone, own_rows = trained(X, [member], optimizer(), n_epochs, labels)
+        alone, own_rows = trained([member], optimizer(), n_epochs, labels)
         sums += [row["loss"] for row in own_rows]
         for ours, theirs in zip(together, alone, strict=True):
             # the same sums in another order of a batched product
@@ -161,7 +122,7 @@ def test_a_member_alone_equals_itself_in_the_ensemble(X, taught, with_labels, na
     assert_allclose([row["loss"] for row in rows], sums, rtol=1e-4)
 
 
-def test_members_start_and_run_differently(X):
+def test_members_start_and_run_differently():
     network = ensemble(3)
     first, second, _ = to_numpy(network.kernels[0])
     assert abs(first - second).max() > 0.1
@@ -181,7 +142,7 @@ def test_denoising_starts_as_the_spec_says():
     assert (start[:, [1, 6]] == 1).all() and (np.delete(start, [1, 6], axis=1) == 0).all()
 
 
-def test_population_inference_equals_one_batch_with_batch_statistics(X, monkeypatch):
+def test_population_inference_equals_one_batch_with_batch_statistics(monkeypatch):
     network = shuffled(ensemble(2, last_layer_bn=True))
     inference = PopulationInference(network)
     big = np.random.default_rng(7).uniform(size=(1100, SIZES[0])).astype(np.float32)
@@ -226,14 +187,14 @@ def test_divergence_and_cross_entropy_by_hand():
     assert_allclose(to_numpy(losses.cross_entropy(noisy, classes)), [-np.log(0.75)], rtol=1e-5)
 
 
-def test_fused_passes_change_nothing(X, taught, monkeypatch):
+def test_fused_passes_change_nothing(monkeypatch):
     losses_of = []
     for least in (0, 10**9):
         monkeypatch.setattr(backend, "FUSE_FROM_WEIGHTS", least)
         trainer = LadderTrainer(shuffled(ensemble(3)), X, settings(), BATCH, SeedStream(0))
         trainer.prepare(keras.optimizers.Adam(0.01))
         recorder = Recorder()
-        trainer.train_round(3, taught, [recorder])
+        trainer.train_round(3, TAUGHT, [recorder])
         losses_of.append([list(row.values()) for row in recorder.rows])
     # the order of sums in single precision
     assert_allclose(*losses_of, rtol=1e-4)
