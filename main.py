@@ -15,7 +15,8 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SETTINGS = (
     "n_clusters", "aug_pretrain", "aug_cluster", "layer_sizes", "alpha", "pretrain_epochs",
     "pretrain_optimizer", "pretrain_learning_rate", "max_iter", "update_interval", "tol",
-    "batch_size", "optimizer", "learning_rate", "pretrained_weights", "random_state", "verbose",
+    "batch_size", "optimizer", "learning_rate", "pretrained_weights", "precision", "random_state",
+    "verbose",
 )  # fmt: skip
 MEMORY_HINT = "Lower --batch-size, --n-clusters or --layer-sizes, or use a device with more memory."
 MAX_SIZE = 10**9  # of any array's side: engines crash on those beyond their integers
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=".h5 of a trained model, for --testing",
     )
+    cli.add_precision(parser)
     cli.add_resume(parser)
     _add_data(parser.add_argument_group("data").add_argument)
     _add_network(parser.add_argument_group("network").add_argument)

@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-d", "--save-dir", type=cli.path, metavar="FOLDER",
         help="default: results/dec_da, or results/NAME of a config")  # fmt: skip
     add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
+    cli.add_precision(parser)
     cli.add_resume(parser)
     grid = parser.add_argument_group("of the grid")
     add = grid.add_argument
@@ -73,6 +74,7 @@ def run_grid(args: argparse.Namespace) -> None:
             seed=args.seed,
             pretrain_epochs=args.pretrain_epochs,
             max_iter=args.maxiter,
+            precision=args.precision,
             verbose=args.verbose,
             resume=args.resume,
             checkpoint_every=args.checkpoint_every,
@@ -88,7 +90,7 @@ def run_config(args: argparse.Namespace) -> None:
     from kingdra_cluster import configs, experiment
 
     config = configs.read_config(args.config)
-    estimator = config.make_estimator(random_state=args.seed)
+    estimator = config.make_estimator(random_state=args.seed, precision=args.precision)
     estimator.check()
     X, labels = experiment.load_data(config, args.data_dir or ".")
     estimator.check(len(X))

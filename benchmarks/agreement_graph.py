@@ -38,7 +38,7 @@ CASES = [
     ("unrelated", 1_000_000, 10, 1, 9),
     ("unrelated", 1_000_000, 10, 2, 8),
     ("unrelated", 20_000, 20, 4, 10),
-    # Far from any use, to show where time has no bound but the square of the samples.
+    # Far from any use: unrelated samples exceed such thresholds by chance.
     ("unrelated", 70_000, 10, 0, 3),
 ]
 # Of each size one, and the hardest of 70,000.

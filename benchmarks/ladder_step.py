@@ -17,7 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from benchmarks.rows import Row, compared, main, paired
+from benchmarks.rows import Arm, Row, compared, main, paired
+from benchmarks.training_step import dispatch_of
 from clustering_common.backend import best_jit
 from clustering_common.seeds import SeedStream
 from clustering_common.training import SteppedModel
@@ -118,8 +119,7 @@ class PlainLadder(SteppedModel):
 class Arms:
     """Ten members as one model, and twice one by one, on the same data and batches."""
 
-    def __init__(self, block: int, with_fused: bool, seed: int = 0):
-        self.block = block
+    def __init__(self, with_fused: bool, seed: int = 0):
         rng = np.random.default_rng(seed)
         X = rng.random((N_SAMPLES, SIZES[0]), np.float32)
         classes = rng.integers(0, 10, (N_MEMBERS, N_SAMPLES))
@@ -132,6 +132,7 @@ class Arms:
         )
         for model in (self.ensemble, *self.plain, *self.fused):
             model.prepare(keras.optimizers.Adam(0.002))
+        self.together = dispatch_of(self.ensemble, self._batches)
 
     def _batches(self, start: int, stop: int) -> Any:
         return self.ensemble._batches(start, stop, self.taught)
@@ -140,27 +141,28 @@ class Arms:
         batches = self._batches(start, stop)
         return keras.tree.map_structure(lambda leaf: leaf[:, member], batches)
 
-    def together(self, n_steps: int) -> None:
-        """Train the ensemble for so many steps."""
-        self.ensemble.fit_steps(self._batches, steps_per_epoch=self.block, n_steps=n_steps)
-        ops.convert_to_numpy(self.ensemble.network.betas[0])
+    def apart(self, members: list[PlainLadder]) -> Arm:
+        """Return what trains members one after the other, each for so many steps."""
+        runs = [
+            dispatch_of(member, functools.partial(self._batches_of, index))
+            for index, member in enumerate(members)
+        ]
 
-    def apart(self, members: list[PlainLadder], n_steps: int) -> None:
-        """Train members one after the other, each for so many steps."""
-        for index, member in enumerate(members):
-            batches = functools.partial(self._batches_of, index)
-            member.fit_steps(batches, steps_per_epoch=self.block, n_steps=n_steps)
-            ops.convert_to_numpy(member.betas[0])
+        def run(n_steps: int) -> None:
+            """Train each for so many steps."""
+            for each in runs:
+                each(n_steps)
+
+        return run
 
 
 def rows(quick: bool) -> list[Row]:
     """Return how ten members as one compare with ten one by one, by Keras's Adam and by ours."""
-    rounds, few, many = (3, 3, 6) if quick else (7, 5, 20)
-    arms = Arms(few, with_fused=not quick)
-    runs = {"together": arms.together, "plain": functools.partial(arms.apart, arms.plain)}
+    arms = Arms(with_fused=not quick)
+    runs = {"together": arms.together, "plain": arms.apart(arms.plain)}
     if not quick:
-        runs["plain with fused Adam"] = functools.partial(arms.apart, arms.fused)
-    found = paired(runs, rounds, few, many)
+        runs["plain with fused Adam"] = arms.apart(arms.fused)
+    found = paired(runs, 7 if quick else 21, 0, 3)
     return [
         compared(
             "ten ladder members, a step",

@@ -52,7 +52,8 @@ def seconds_per_step(arm: Arm, few: int, many: int) -> float:
     times = []
     for n_steps in (few, many):
         begin = time.perf_counter()
-        arm(n_steps)
+        if n_steps:
+            arm(n_steps)
         times.append(time.perf_counter() - begin)
     return (times[1] - times[0]) / (many - few)
 
@@ -65,7 +66,8 @@ def paired(arms: Mapping[str, Arm], rounds: int, few: int, many: int) -> dict[st
     arms : mapping of str to callable
         Each runs so many steps and returns when they are done.
     rounds, few, many : int
-        Rounds after one to warm up; steps of the short and of the long run.
+        Rounds after one to warm up; steps of the short and of the long run, the short one 0 for
+        arms without a start.
     """
     for arm in arms.values():
         seconds_per_step(arm, few, many)

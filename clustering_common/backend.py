@@ -6,6 +6,7 @@ engine has a module of the same functions: `backend_tensorflow`, `backend_jax`, 
 what needs nothing of an engine's own they take from `backend_defaults`.
 """
 
+import contextlib
 import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 
 Step = Callable[..., Any]
 ENGINES = ("tensorflow", "jax", "torch")
-FUSE_FROM_WEIGHTS = 1_000_000  # of a network; fewer are passed sooner than XLA compiles
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 def many_steps(model: Any, step: Step, *args: Any) -> Any:
@@ -42,7 +43,7 @@ def many_steps(model: Any, step: Step, *args: Any) -> Any:
 
 
 def compiled(function: Callable[..., Any], variables: Sequence[Any]) -> Callable[..., Any]:
-    """Compile a pure function that reads ``variables`` and changes nothing.
+    """Compile a pure function that reads ``variables`` and changes nothing; products in float32.
 
     Parameters
     ----------
@@ -51,7 +52,39 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any]) -> Callable
     variables : sequence of keras.Variable
         All that the function reads, by their values at each call.
     """
-    return engine().compiled(function, list(variables))
+    call = engine().compiled(function, list(variables))
+
+    def in_float32(*args: Any) -> Any:
+        """Call the function."""
+        with products_in("float32"):
+            return call(*args)
+
+    return in_float32
+
+
+def products_in(precision: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which products of float32 numbers are taken in this precision.
+
+    Matrix products and convolutions round their inputs to it where the device can; weights, sums
+    and all else stay float32. A CPU takes float32 in any case.
+
+    Parameters
+    ----------
+    precision : {'float32', 'tf32', 'bfloat16'}
+        24, 11 or 8 significant bits.
+    """
+    return engine().products_in(precision)
+
+
+def check_precision(precision: Any) -> None:
+    """Raise ValueError unless the engine knows a precision of products."""
+    known = engine().PRECISIONS
+    if precision not in known:
+        where = f" with KERAS_BACKEND={keras.backend.backend()}" if precision in PRECISIONS else ""
+        raise ValueError(
+            f"precision must be one of {', '.join(known)}{where}; got {precision!r}. "
+            + ("Choose one of these." if not where else "Choose one of these, or another engine.")
+        )
 
 
 def best_jit() -> bool | str:
@@ -73,22 +106,19 @@ def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     engine().prepare_optimizer(optimizer)
 
 
-def elementwise(function: Callable[..., Any], n_weights: int) -> Callable[..., Any]:
-    """Return a function of large arrays as one fused pass over memory.
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of arrays as few passes over memory, by XLA.
 
-    For what stands between the products of a network with so many weights. TensorFlow runs each
-    operation on its own; XLA makes one of them, and of their gradients. The other engines fuse
-    them as they are.
+    TensorFlow runs each operation on its own; XLA makes loops of all that is not a product, and of
+    its gradient. The other engines fuse such functions as they are, or don't.
 
     Parameters
     ----------
     function : callable
         Of a module, and pure: what is compiled of it is kept for the life of the process and shared
         by all networks.
-    n_weights : int
-        Of the network; below ``FUSE_FROM_WEIGHTS`` the function comes back as it is.
     """
-    return engine().elementwise(function) if n_weights >= FUSE_FROM_WEIGHTS else function
+    return engine().fused(function)
 
 
 def sync(model: Any) -> None:

@@ -6,17 +6,19 @@ from typing import Any
 import jax
 import keras
 
-from clustering_common.backend import Step, entry
-from clustering_common.backend_defaults import elementwise, feed, prepare_optimizer, release
+from clustering_common.backend import PRECISIONS, Step, entry
+from clustering_common.backend_defaults import feed, fused, prepare_optimizer, release
 
 __all__ = [
     "JIT_COMPILE",
+    "PRECISIONS",
     "compiled",
     "device_kind",
-    "elementwise",
     "feed",
+    "fused",
     "many_steps",
     "prepare_optimizer",
+    "products_in",
     "release",
     "sync",
 ]
@@ -61,6 +63,12 @@ def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[...
             return function(*args)
 
     return lambda *args: stateless([variable.value for variable in variables], *args)
+
+
+def products_in(precision: str) -> Any:
+    """Return JAX's context of the precision: its own default on a GPU is tf32."""
+    name = {"tf32": "tensorfloat32"}.get(precision, precision)
+    return jax.default_matmul_precision(name)
 
 
 def sync(model: Any) -> None:

@@ -1,5 +1,6 @@
 """TensorFlow's part of `clustering_common.backend`."""
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator
@@ -14,16 +15,19 @@ from clustering_common.backend_defaults import sync
 
 __all__ = [
     "JIT_COMPILE",
+    "PRECISIONS",
     "compiled",
     "device_kind",
-    "elementwise",
     "feed",
+    "fused",
     "many_steps",
     "prepare_optimizer",
+    "products_in",
     "release",
     "sync",
 ]
 JIT_COMPILE = False
+PRECISIONS = ("float32", "tf32")
 
 
 def many_steps(model: Any, step: Step, data: Any) -> Any:
@@ -111,9 +115,20 @@ def _momentum_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: 
 
 
 @functools.cache
-def elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function compiled by XLA: once in a process, as XLA keeps all it compiled."""
     return tf.function(function, jit_compile=True, autograph=False)
+
+
+@contextlib.contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Switch tf32, TensorFlow's own default on a GPU, and put it back."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
 def release() -> None:

@@ -1,15 +1,16 @@
 """PyTorch's part of `clustering_common.backend`: plain steps, nothing compiled."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import torch
 
-from clustering_common.backend import plain_steps
+from clustering_common.backend import PRECISIONS, plain_steps
 from clustering_common.backend_defaults import (
-    elementwise,
     feed,
+    fused,
     prepare_optimizer,
     release,
     sync,
@@ -17,16 +18,19 @@ from clustering_common.backend_defaults import (
 
 __all__ = [
     "JIT_COMPILE",
+    "PRECISIONS",
     "compiled",
     "device_kind",
-    "elementwise",
     "feed",
+    "fused",
     "many_steps",
     "prepare_optimizer",
+    "products_in",
     "release",
     "sync",
 ]
 JIT_COMPILE = "auto"
+LEVELS = dict(zip(PRECISIONS, ("highest", "high", "medium"), strict=True))
 many_steps = plain_steps
 
 
@@ -39,6 +43,19 @@ def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[...
             return function(*map(keras.ops.convert_to_tensor, args))
 
     return call
+
+
+@contextlib.contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Set PyTorch's precision, and put it back."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision(LEVELS[precision])
+    torch.backends.cudnn.allow_tf32 = precision != "float32"  # convolutions know no other
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def device_kind() -> str:

@@ -86,6 +86,17 @@ def _within(value: float, low: float | None, high: float | None, strict: bool) -
     return high is None or value <= high
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add --precision."""
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "tf32", "bfloat16"),
+        default="float32",
+        help="of training's products on a GPU; bfloat16 needs KERAS_BACKEND=jax or torch; "
+        "default: float32",
+    )
+
+
 def add_resume(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a run that may be stopped."""
     parser.add_argument(

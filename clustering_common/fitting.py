@@ -41,10 +41,16 @@ class ResumableFit:
     """Abstract: an estimator whose ``fit`` calls `_fit`, which calls what a subclass fills in."""
 
     # What the estimator has.
+    precision: str
     verbose: int
     get_params: Any
     _check_arguments: Any
     _validated: Any
+
+    def _check_to_fit(self) -> None:
+        """Raise unless all arguments are usable, by the engine too."""
+        self._check_arguments()
+        backend.check_precision(self.precision)
 
     def _check_n_samples(self, n_samples: int) -> None:
         """Raise ValueError unless so many samples are enough."""
@@ -67,7 +73,7 @@ class ResumableFit:
         *more_callbacks: Sequence[keras.callbacks.Callback],
     ) -> Any:
         with unchanged_on_failure(self):
-            self._check_arguments()
+            self._check_to_fit()
             X = self._validated(X, reset=True)
             self._check_n_samples(X.shape[0])
             truths = [c.labels_true for c in callbacks if isinstance(c, LabelsMonitor)]

@@ -65,6 +65,11 @@ class SteppedModel(keras.Model):
     A subclass creates its variables in ``__init__``, gathers one mini-batch in ``call`` and returns
     its scalar loss from ``compute_loss``.
 
+    Parameters
+    ----------
+    precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
+        Of the training's products (`clustering_common.backend.products_in`).
+
     Attributes
     ----------
     resident : list of keras.Variable
@@ -73,8 +78,9 @@ class SteppedModel(keras.Model):
         Those of them that nothing changes: the data.
     """
 
-    def __init__(self, **kwargs: Any):
+    def __init__(self, *, precision: str = "float32", **kwargs: Any):
         super().__init__(**kwargs)
+        self.precision = precision
         self.resident: list[Any] = []
         self.fixed: list[Any] = []
         self._plan = (1, 1, 0)
@@ -158,15 +164,16 @@ class SteppedModel(keras.Model):
 
         endless = _Endless(blocks())
         try:
-            self.fit(
-                backend.feed(endless),
-                epochs=n_epochs,
-                initial_epoch=first_epoch,
-                steps_per_epoch=blocks_per_epoch,
-                shuffle=False,
-                callbacks=list(callbacks),
-                verbose=0,
-            )
+            with backend.products_in(self.precision):
+                self.fit(
+                    backend.feed(endless),
+                    epochs=n_epochs,
+                    initial_epoch=first_epoch,
+                    steps_per_epoch=blocks_per_epoch,
+                    shuffle=False,
+                    callbacks=list(callbacks),
+                    verbose=0,
+                )
         finally:
             endless.release()
 

@@ -28,6 +28,9 @@ PARAMETERS = """Parameters
         default for it.
     pretrained_weights : path-like, default=None
         A classic Keras .h5 file of the autoencoder, used instead of pretraining.
+    precision : {{'float32', 'tf32', 'bfloat16'}}, default='float32'
+        Of the training's matrix products and convolutions on a GPU; all else is float32, and so is
+        a CPU. 'bfloat16' is for JAX and PyTorch.
     random_state : int, RandomState, Generator or None, default=None
         Seed of initial weights, batches, augmentation and k-means; None differs every time.
     verbose : int, default=0

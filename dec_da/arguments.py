@@ -5,6 +5,7 @@ from typing import Any
 
 from sklearn.base import clone
 
+from clustering_common.backend import PRECISIONS
 from clustering_common.checks import check_choice, check_flag, check_number
 
 RESOLVED = ("optimizer", "learning_rate", "pretrain_optimizer", "pretrain_learning_rate")
@@ -30,6 +31,7 @@ class MethodArguments:
     settings: MethodSettings
     # What the estimator has.
     get_params: Any
+    _check_to_fit: Any
     n_clusters: int
     alpha: float
     batch_size: int
@@ -40,6 +42,7 @@ class MethodArguments:
     verbose: int
     aug_pretrain: bool
     aug_cluster: bool
+    precision: str
 
     def _check_layers(self) -> None:
         """Raise unless the arguments of the network's layers are usable."""
@@ -47,7 +50,7 @@ class MethodArguments:
 
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """Raise, as `fit` would, unless all arguments and samples of this shape are usable."""
-        self._check_arguments()
+        self._check_to_fit()
         clone(self)._set_sample_shape(tuple(sample_shape))
 
     def resolved_params(self) -> dict[str, Any]:
@@ -78,6 +81,7 @@ class MethodArguments:
         check_number("pretrain_epochs", self.pretrain_epochs, integer=True, low=0)
         check_number("max_iter", self.max_iter, integer=True, low=0)
         check_number("tol", self.tol, low=0, hint="0 trains for max_iter steps.")
+        check_choice("precision", self.precision, PRECISIONS)
         check_number("verbose", self.verbose, integer=True, low=0)
         for prefix in ("", "pretrain_"):
             optimizer = getattr(self, f"{prefix}optimizer")

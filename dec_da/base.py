@@ -131,7 +131,7 @@ class DeepClusterer(
             )
             return []
         model = ReconstructionModel(
-            network.autoencoder, X, **self._augmentation(self.aug_pretrain, seeds, "pretrain")
+            network.autoencoder, X, **self._training_options(self.aug_pretrain, seeds, "pretrain")
         )
         params = self.resolved_params()
         optimizer = phases.make_optimizer(
@@ -157,7 +157,7 @@ class DeepClusterer(
         earlier: dict[str, Any],
     ) -> Any:
         model = self._clustering_model(
-            network, X, **self._augmentation(self.aug_cluster, seeds, "cluster")
+            network, X, **self._training_options(self.aug_cluster, seeds, "cluster")
         )
         params = self.resolved_params()
         optimizer = phases.make_optimizer(params["optimizer"], params["learning_rate"])
@@ -175,19 +175,22 @@ class DeepClusterer(
             earlier=earlier,
         )
 
-    def _clustering_model(self, network: Any, X: Any, **augmentation: Any) -> ClusteringModel:
+    def _clustering_model(self, network: Any, X: Any, **options: Any) -> ClusteringModel:
         return SoftAssignmentModel(
             network.autoencoder,
             network.clustering,
             X,
             clustering_weight=self.settings.clustering_weight,
             reconstruction_weight=self.settings.reconstruction_weight,
-            **augmentation,
+            **options,
         )
 
-    def _augmentation(self, wanted: bool, seeds: SeedStream, phase: str) -> dict[str, Any]:
-        seed = seeds.seed(f"{phase} augmentation") if wanted else None
-        return {"image_shape": self._image_shape, "augment_seed": seed}
+    def _training_options(self, augmented: bool, seeds: SeedStream, phase: str) -> dict[str, Any]:
+        return {
+            "image_shape": self._image_shape,
+            "augment_seed": seeds.seed(f"{phase} augmentation") if augmented else None,
+            "precision": self.precision,
+        }
 
     # Using what was learned.
 

@@ -37,6 +37,7 @@ class ConvClusterer(DeepClusterer):
         pretrain_optimizer: str | None = None,
         pretrain_learning_rate: float | None = None,
         pretrained_weights: str | None = None,
+        precision: str = "float32",
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -56,6 +57,7 @@ class ConvClusterer(DeepClusterer):
         self.pretrain_optimizer = pretrain_optimizer
         self.pretrain_learning_rate = pretrain_learning_rate
         self.pretrained_weights = pretrained_weights
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 

@@ -42,6 +42,7 @@ class DenseClusterer(DeepClusterer):
         pretrain_optimizer: str | None = None,
         pretrain_learning_rate: float | None = None,
         pretrained_weights: str | None = None,
+        precision: str = "float32",
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -60,6 +61,7 @@ class DenseClusterer(DeepClusterer):
         self.pretrain_optimizer = pretrain_optimizer
         self.pretrain_learning_rate = pretrain_learning_rate
         self.pretrained_weights = pretrained_weights
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -188,6 +190,7 @@ class FcDCN(DenseClusterer):
         pretrain_optimizer: str | None = None,
         pretrain_learning_rate: float | None = None,
         pretrained_weights: str | None = None,
+        precision: str = "float32",
         move_centers: bool = False,
         random_state: Any = None,
         verbose: int = 0,
@@ -208,16 +211,17 @@ class FcDCN(DenseClusterer):
             pretrain_optimizer=pretrain_optimizer,
             pretrain_learning_rate=pretrain_learning_rate,
             pretrained_weights=pretrained_weights,
+            precision=precision,
             random_state=random_state,
             verbose=verbose,
         )
         self.move_centers = move_centers
 
-    def _clustering_model(self, network: Any, X: Any, **augmentation: Any) -> ClusteringModel:
+    def _clustering_model(self, network: Any, X: Any, **options: Any) -> ClusteringModel:
         return HardAssignmentModel(
             network.autoencoder,
             network.clustering,
             X,
             move_centers=self.move_centers,
-            **augmentation,
+            **options,
         )

@@ -24,12 +24,18 @@ class _ImageModel(SteppedModel):
         (height, width, channels) of a sample; needed to augment.
     augment_seed : int, optional
         Seed of the augmentation; None leaves it out.
+    precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
+        Of the training's products.
     """
 
     def __init__(
-        self, X: np.ndarray, image_shape: tuple[int, ...] | None, augment_seed: int | None
+        self,
+        X: np.ndarray,
+        image_shape: tuple[int, ...] | None,
+        augment_seed: int | None,
+        precision: str = "float32",
     ):
-        super().__init__()
+        super().__init__(precision=precision)
         self.data = self.add_resident(X, "data")
         self.image_shape = image_shape or ()
         self.augment = None if augment_seed is None else RandomAffine(seed=augment_seed)
@@ -49,8 +55,8 @@ class ReconstructionModel(_ImageModel):
     The augmented image is its own target (SPEC 1.2).
     """
 
-    def __init__(self, autoencoder: Autoencoder, X: np.ndarray, **augmentation: Any):
-        super().__init__(X, **augmentation)
+    def __init__(self, autoencoder: Autoencoder, X: np.ndarray, **options: Any):
+        super().__init__(X, **options)
         self.encoder = autoencoder.encoder
         self.decoder = autoencoder.decoder
 
@@ -84,9 +90,9 @@ class ClusteringModel(_ImageModel):
         clustering: ClusteringLayer,
         X: np.ndarray,
         reconstruction_weight: float = 0.0,
-        **augmentation: Any,
+        **options: Any,
     ):
-        super().__init__(X, **augmentation)
+        super().__init__(X, **options)
         self.encoder = autoencoder.encoder
         self.clustering = clustering
         self.reconstruction_weight = reconstruction_weight

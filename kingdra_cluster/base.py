@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import ClassifierTags, Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from clustering_common.backend import PRECISIONS
 from clustering_common.callbacks import Progress
 from clustering_common.checks import check_choice, check_finite, check_flag, check_number
 from clustering_common.fitting import ResumableFit, documented_fit
@@ -64,6 +65,7 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
     fc_layer_sizes: Sequence[int]
     base_loss: str
     batch_size: int
+    precision: str
     random_state: Any
     verbose: int
 
@@ -110,7 +112,9 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
         """Run the outer loop on checked data and keep what it learned."""
         seeds = run.seeds(self.random_state)
         network = self._make_network((X.shape[1],), seeds)
-        trainer = LadderTrainer(network.ladder, X, self._loss_settings(), self.batch_size, seeds)
+        trainer = LadderTrainer(
+            network.ladder, X, self._loss_settings(), self.batch_size, seeds, self.precision
+        )
         trainer.prepare(keras.optimizers.Adam(float(self.lr)))  # type: ignore[attr-defined]
         progress = Progress(type(self).__name__, "iteration")
         loop = OuterLoop(trainer, network.inference, X, self._loop_settings(), seeds, run)
@@ -128,7 +132,7 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
 
     def check(self, n_samples: int | None = None) -> None:
         """Raise, as `fit` would, unless all arguments are usable, for so many samples if given."""
-        self._check_arguments()
+        self._check_to_fit()
         if n_samples is not None:
             self._check_n_samples(n_samples)
 
@@ -238,6 +242,7 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
         weights = ("mi_loss_w_init", "mi_mu_w_init", "noise_kl_w_init", "ladder_loss_w_init")
         for name in (*weights, "noise_std"):
             check_number(name, getattr(self, name), low=0, high=LARGEST)
+        check_choice("precision", self.precision, PRECISIONS)
         check_flag("last_layer_bn", self.last_layer_bn)  # type: ignore[attr-defined]
         self._check_layers()
 

@@ -16,7 +16,7 @@ from kingdra_cluster.ladder_im import LadderIM
 MODELS: dict[str, type[LadderClusterer]] = {"KingdraCluster": KingdraCluster, "LadderIM": LadderIM}
 DATA_KEYS = ("training_path", "ground_truth_path", "dataset")
 OTHER_KEYS = ("model", "paper_row")
-RUN_KEYS = ("random_state", "verbose")  # belong to a run, not to a config
+RUN_KEYS = ("random_state", "verbose", "precision")  # belong to a run, not to a config
 MAX_CONFIG_BYTES = 1_000_000
 
 

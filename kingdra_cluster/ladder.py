@@ -15,6 +15,7 @@ from keras import ops
 from clustering_common import backend
 from clustering_common.seeds import SeedStream
 
+FUSE_FROM_WEIGHTS = 1_000_000  # fewer are passed sooner than XLA compiles
 EPSILON = 1e-10  # under the root of every batch normalisation
 N_DENOISE = 10  # vectors a1..a10 of the denoising function
 Noise = Callable[[tuple[int, ...]], Any]
@@ -69,12 +70,11 @@ class LadderNetwork(keras.layers.Layer):
             self.denoisers.append(self._variable(f"denoise_{layer}", start))
         self.built = True
         n_weights = sum(int(np.prod(weight.shape)) for weight in self.trainable_variables)
-        self._denoised = backend.elementwise(_denoised, n_weights)
         last = self.n_layers - 1
-        self._activations = [
-            backend.elementwise(_LAYERS[self.normalised[layer], layer == last], n_weights)
-            for layer in range(self.n_layers)
-        ]
+        passes = [_LAYERS[self.normalised[layer], layer == last] for layer in range(self.n_layers)]
+        is_large = n_weights >= FUSE_FROM_WEIGHTS
+        self._denoised = backend.fused(_denoised) if is_large else _denoised
+        self._activations = [backend.fused(each) if is_large else each for each in passes]
 
     def _add_layer(self, layer: int, seeds: SeedStream) -> None:
         """Add the weights between ``layer`` and ``layer + 1``."""

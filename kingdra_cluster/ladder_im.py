@@ -38,6 +38,9 @@ class LadderIM(LadderClusterer):
         Weight of each layer's denoising cost, the input first.
     last_layer_bn : bool, default=False
         Whether the logits too are batch-normalised.
+    precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
+        Of the training's matrix products on a GPU; all else is float32, and so is a CPU.
+        'bfloat16' is for JAX and PyTorch.
     random_state : int, RandomState, Generator or None, default=None
         Seed of initial weights, noise and batches.
     verbose : int, default=0
@@ -91,6 +94,7 @@ class LadderIM(LadderClusterer):
         lr: float = 0.002,
         denoising_cost: Sequence[float] = (1000, 10, 0.1, 0.1),
         last_layer_bn: bool = False,
+        precision: str = "float32",
         random_state: Any = None,
         verbose: int = 0,
     ):
@@ -108,6 +112,7 @@ class LadderIM(LadderClusterer):
         self.lr = lr
         self.denoising_cost = denoising_cost
         self.last_layer_bn = last_layer_bn
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 

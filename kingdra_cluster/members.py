@@ -74,6 +74,8 @@ class LadderTrainer(SteppedModel):
     settings : LossSettings
     batch_size : int
     seeds : SeedStream
+    precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
+        Of the training's products.
     """
 
     def __init__(
@@ -83,8 +85,9 @@ class LadderTrainer(SteppedModel):
         settings: LossSettings,
         batch_size: int,
         seeds: SeedStream,
+        precision: str = "float32",
     ):
-        super().__init__()
+        super().__init__(precision=precision)
         self.network = network
         self.settings = settings
         self.is_sparse = hasattr(X, "toarray")

@@ -6,26 +6,15 @@ import pytest
 from keras import ops
 from scipy import stats
 
+from clustering_common import backend
 from clustering_common.backend import to_numpy
-from dec_da.augmentation import RandomAffine, affine_parameters, image_shape
+from dec_da.augmentation import RandomAffine, image_shape, warped
 from tests.reference import naive_affine
 
 
 def warp(images, angles, shifts):
-    parameters = affine_parameters(
-        ops.array(np.asarray(angles, np.float32)),
-        ops.array(np.asarray(shifts, np.float32)),
-        *images.shape[1:3],
-    )
-    return to_numpy(
-        ops.image.affine_transform(
-            ops.array(images, "float32"),
-            parameters,
-            interpolation="bilinear",
-            fill_mode="nearest",
-            data_format="channels_last",
-        )
-    )
+    arrays = (np.asarray(values, np.float32) for values in (images, angles, shifts))
+    return to_numpy(backend.fused(warped)(*map(ops.array, arrays)))
 
 
 def grey(rows):

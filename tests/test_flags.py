@@ -22,7 +22,7 @@ KINDS = {
 SHARED = {
     "--save-dir": "path", "--data-dir": "path", "--verbose": "whole from 0",
     "--checkpoint-every": "from 0", "--pretrain-epochs": "whole from 0",
-    "--maxiter": "whole from 0",
+    "--maxiter": "whole from 0", "--precision": "choice",
 }  # fmt: skip
 FLAGS = {
     "main.py": {

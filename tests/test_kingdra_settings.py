@@ -30,6 +30,7 @@ COMMON = {  # SPEC 2.6
     "lr": 0.002,
     "denoising_cost": [1000, 10, 0.1, 0.1],
     "last_layer_bn": False,
+    "precision": "float32",
     "random_state": None,
     "verbose": 0,
 }
@@ -66,6 +67,7 @@ OWN = {
     "lr": 0.03,
     "denoising_cost": (20, 4, 0.8, 0.2),
     "last_layer_bn": True,
+    "precision": "tf32",
     "random_state": 0,
     "n_iter": 6,
     "n_epochs_per_iter": 7,

@@ -6,11 +6,10 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
 
-from clustering_common import backend
 from clustering_common.backend import to_numpy
 from clustering_common.callbacks import Recorder
 from clustering_common.seeds import SeedStream
-from kingdra_cluster import losses
+from kingdra_cluster import ladder, losses
 from kingdra_cluster.ladder import LadderNetwork
 from kingdra_cluster.members import (
     LadderTrainer,
@@ -190,7 +189,7 @@ def test_divergence_and_cross_entropy_by_hand():
 def test_fused_passes_change_nothing(monkeypatch):
     losses_of = []
     for least in (0, 10**9):
-        monkeypatch.setattr(backend, "FUSE_FROM_WEIGHTS", least)
+        monkeypatch.setattr(ladder, "FUSE_FROM_WEIGHTS", least)
         trainer = LadderTrainer(shuffled(ensemble(3)), X, settings(), BATCH, SeedStream(0))
         trainer.prepare(keras.optimizers.Adam(0.01))
         recorder = Recorder()

@@ -284,12 +284,13 @@ def test_flags_reach_the_estimator(monkeypatch):
     flags = ["--optimizer", "adam", "--lr", "0.5", "--batch-size", "7", "--alpha", "2"]
     flags += ["--tol", "0.25", "--maxiter", "9", "-i", "3", "--pretrain-optimizer", "rmsprop"]
     flags += ["--pretrain-lr", "0.125", "--pretrain-epochs", "5", "--seed", "11", "-v", "0"]
+    flags += ["--precision", "tf32"]
     main.make_estimator(main.parse([*flags, "--aug-pretrain"]))
     assert {name: value for name, value in seen.items() if value is not None} == {
         "optimizer": "adam", "learning_rate": 0.5, "batch_size": 7, "alpha": 2.0, "tol": 0.25,
         "max_iter": 9, "update_interval": 3, "pretrain_optimizer": "rmsprop",
         "pretrain_learning_rate": 0.125, "pretrain_epochs": 5, "random_state": 11, "verbose": 0,
-        "aug_pretrain": True,
+        "aug_pretrain": True, "precision": "tf32",
     }  # fmt: skip
 
 
