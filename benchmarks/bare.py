@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from clustering_common import backend
+
 Linear = Callable[[Any, Any], Any]
 
 
@@ -44,8 +46,9 @@ class BareLayers:
     def run(self, n_steps: int) -> None:
         """Do the products of so many steps."""
         outputs: Any = None
-        for _ in range(n_steps):
-            outputs = self._step(self.arrays)
+        with backend.products_in("float32"):
+            for _ in range(n_steps):
+                outputs = self._step(self.arrays)
         keras.ops.convert_to_numpy(keras.tree.flatten(outputs)[0])
 
 

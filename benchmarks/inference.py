@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmarks.rows import Row, main, paired, ratio_row
 from benchmarks.training_step import make_data
+from clustering_common import backend
 from clustering_common.metrics import accuracy
 from dec_da import FcDEC
 
@@ -26,10 +27,11 @@ def bare_forward(model: FcDEC) -> "keras.KerasTensor":
     def run(n_samples: int) -> None:
         """Multiply as many rows as predict does."""
         h = rows_
-        for _ in range(n_samples // BATCH):
-            h = rows_
-            for kernel in kernels:
-                h = keras.ops.matmul(h, kernel)
+        with backend.products_in("float32"):
+            for _ in range(n_samples // BATCH):
+                h = rows_
+                for kernel in kernels:
+                    h = keras.ops.matmul(h, kernel)
         keras.ops.convert_to_numpy(h)
 
     return run

@@ -1,9 +1,10 @@
 """docs/RESULTS.md from the result files of runs: each row of the papers' tables beside ours.
 
-python -m benchmarks.results_page [--results FOLDER] [--out FILE]
+python -m benchmarks.results_page [--add FOLDER ...] [--results FOLDER] [--out FILE]
 
-A run of main.py or run_exp.py leaves a results.json in its folder; those below ``--results``
-(benchmarks/results) are the rows. A figure without such a file is listed as not run.
+A run of main.py or run_exp.py leaves a results.json in its folder; ``--add`` copies all below such
+folders to ``--results`` (benchmarks/results), whose files are the rows. A figure without such a
+file is listed as not run.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 from clustering_common import files
 from clustering_common.run_folder import RESULTS
 from dec_da import presets
-from kingdra_cluster.configs import paper_table
+from kingdra_cluster.configs import paper_table, read_config
 
 DEC_ROWS = [name + suffix for name in presets.CLASSES for suffix in presets.PAPER_SUFFIXES.values()]
 DEC_DATASETS = ("mnist", "mnist-test", "usps", "fmnist", "digits")
@@ -60,6 +61,7 @@ COLUMNS = (
     "method", "paper ACC", "ACC", "paper NMI", "NMI", "k-means, pixels", "k-means, embedding",
     "seeds", "seconds", "device",
 )  # fmt: skip
+OF_A_RUN = ("random_state", "verbose")  # settings in which runs of a row differ
 Record = Mapping[str, Any]
 
 
@@ -81,6 +83,37 @@ def place_of(record: Record) -> tuple[str, str]:
     settings = record["settings"]
     flags = bool(settings["aug_pretrain"]), bool(settings["aug_cluster"])
     return record["dataset"], record["identity"]["class"] + presets.PAPER_SUFFIXES[flags]
+
+
+def check_settings(record: Record) -> None:
+    """Raise ValueError unless a run had the settings of its row: the paper's, for digits ours."""
+    if "config" in record:
+        path = Path(__file__).parent.parent / "configs" / f"{record['config']}.json"
+        wanted = read_config(path).make_estimator().get_params()
+    else:
+        dataset, _ = place_of(record)
+        flags = {name: record["settings"][name] for name in ("aug_pretrain", "aug_cluster")}
+        estimator = presets.make_estimator(record["identity"]["class"], dataset, **flags)
+        wanted = estimator.resolved_params()
+    for name, value in json.loads(json.dumps(wanted)).items():
+        given = record["settings"].get(name, value)
+        if name not in OF_A_RUN and given != value:
+            raise ValueError(
+                f"{name} must be {value!r} in this row; got {given!r} in the run "
+                f"{record['command']!r}. Leave its results.json out."
+            )
+
+
+def keep(source: Path, results: Path) -> None:
+    """Copy all result files below ``source`` to their places below ``results``."""
+    for path in sorted(source.rglob(RESULTS)):
+        record = json.loads(path.read_text())
+        check_settings(record)
+        dataset, row = place_of(record)
+        place = results / dataset / row.replace(" ", "-") / f"seed{record['seed']}"
+        place.mkdir(parents=True, exist_ok=True)
+        with files.replacing(place / RESULTS) as part:
+            part.write_bytes(path.read_bytes())
 
 
 def cells(row: str, paper: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
@@ -154,9 +187,13 @@ def page(runs: Mapping[tuple[str, str], Sequence[Record]]) -> str:
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results_page")
+    parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FOLDER",
+                        help="of runs whose results.json are kept")  # fmt: skip
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--out", type=Path, default=Path("docs/RESULTS.md"))
     args = parser.parse_args()
+    for folder in args.add:
+        keep(folder, args.results)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(args.out) as part:
         part.write_text(page(read_records(args.results)))

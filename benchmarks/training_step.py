@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks.bare import BareLayers
 from benchmarks.rows import Arm, Row, main, paired, ratio_row
+from clustering_common import backend
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule, SteppedModel
 from dec_da import phases
@@ -91,7 +92,9 @@ def dispatch_of(model: SteppedModel, batches: Callable[[int, int], Any]) -> Arm:
     def run(n_steps: int) -> None:
         """Train for so many steps."""
         start = n_steps * next(n_done)
-        model.train_on_batch((np.array([n_steps], np.int32), batches(start, start + n_steps)))
+        block = np.array([n_steps], np.int32), batches(start, start + n_steps)
+        with backend.products_in(model.precision):
+            model.train_on_batch(block)
         keras.ops.convert_to_numpy(model.trainable_variables[0].value)
 
     return run

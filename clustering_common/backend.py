@@ -2,8 +2,8 @@
 
 Two things need the engine: a loop of many training steps inside one compiled call, and compiling
 a pure function that reads a model's variables. Everything else is written on ``keras.ops``. Each
-engine has a module of the same functions: `backend_tensorflow`, `backend_jax`, `backend_torch`;
-what needs nothing of an engine's own they take from `backend_defaults`.
+engine has a module, `backend_tensorflow`, `backend_jax` and `backend_torch`; what one lacks is in
+`backend_defaults`.
 """
 
 import contextlib
@@ -14,6 +14,8 @@ from typing import Any
 
 import keras
 import numpy as np
+
+from clustering_common import backend_defaults
 
 Step = Callable[..., Any]
 ENGINES = ("tensorflow", "jax", "torch")
@@ -63,15 +65,16 @@ def compiled(function: Callable[..., Any], variables: Sequence[Any]) -> Callable
 
 
 def products_in(precision: str) -> contextlib.AbstractContextManager[None]:
-    """Return a context in which products of float32 numbers are taken in this precision.
+    """Return a context in which products of float32 numbers are taken in this precision on a GPU.
 
-    Matrix products and convolutions round their inputs to it where the device can; weights, sums
-    and all else stay float32. A CPU takes float32 in any case.
+    Matrix products and convolutions round their inputs to it; weights, sums and all else stay
+    float32. A CPU takes float32 in any case. The setting is the thread's under JAX, the process's
+    under TensorFlow and PyTorch: threads that train at the same time must not differ in it there.
 
     Parameters
     ----------
     precision : {'float32', 'tf32', 'bfloat16'}
-        24, 11 or 8 significant bits.
+        24, 11 or 8 significant bits; with 'bfloat16' convolutions have 11.
     """
     return engine().products_in(precision)
 
@@ -80,30 +83,30 @@ def check_precision(precision: Any) -> None:
     """Raise ValueError unless the engine knows a precision of products."""
     known = engine().PRECISIONS
     if precision not in known:
-        where = f" with KERAS_BACKEND={keras.backend.backend()}" if precision in PRECISIONS else ""
         raise ValueError(
-            f"precision must be one of {', '.join(known)}{where}; got {precision!r}. "
-            + ("Choose one of these." if not where else "Choose one of these, or another engine.")
+            f"precision must be one of {', '.join(known)} with "
+            f"KERAS_BACKEND={keras.backend.backend()}; got {precision!r}. "
+            "Choose one of these, or KERAS_BACKEND=jax."
         )
 
 
 def best_jit() -> bool | str:
     """Return Keras's ``jit_compile`` for this engine.
 
-    Under TensorFlow no: on the CPU, XLA slows dense steps, and the affine warp of the augmentation
-    has no XLA kernel. JAX compiles through XLA in any case, and is the engine to choose on a GPU.
+    Under TensorFlow no: on the CPU, XLA slows dense steps. JAX compiles through XLA in any case,
+    and is the engine to choose on a GPU.
     """
     return engine().JIT_COMPILE
 
 
 def feed(blocks: Iterator[Any]) -> Any:
     """Return what ``Model.fit`` reads the blocks from; all have the shapes of the first."""
-    return engine().feed(blocks)
+    return _of_engine("feed")(blocks)
 
 
 def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     """Make a built optimiser as fast as the engine allows, before any trace; same maths."""
-    engine().prepare_optimizer(optimizer)
+    _of_engine("prepare_optimizer")(optimizer)
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,17 +121,17 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
         Of a module, and pure: what is compiled of it is kept for the life of the process and shared
         by all networks.
     """
-    return engine().fused(function)
+    return _of_engine("fused")(function)
 
 
 def sync(model: Any) -> None:
     """Bring the model's variables up to date inside a callback: JAX keeps them in the loop."""
-    engine().sync(model)
+    _of_engine("sync")(model)
 
 
 def release() -> None:
     """Let the engine forget what it keeps of variables that are gone, after a fit."""
-    engine().release()
+    _of_engine("release")()
 
 
 def is_cpu() -> bool:
@@ -159,6 +162,11 @@ def plain_steps(model: Any, step: Step, data: Any) -> Any:
 def entry(batches: Any, index: Any) -> Any:
     """Return one mini-batch of a block."""
     return keras.tree.map_structure(lambda leaf: keras.ops.convert_to_tensor(leaf)[index], batches)
+
+
+def _of_engine(name: str) -> Callable[..., Any]:
+    """Return the engine's own function, or what stands for it."""
+    return getattr(engine(), name, None) or getattr(backend_defaults, name)
 
 
 def engine() -> Any:

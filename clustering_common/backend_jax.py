@@ -6,23 +6,11 @@ from typing import Any
 import jax
 import keras
 
-from clustering_common.backend import PRECISIONS, Step, entry
-from clustering_common.backend_defaults import feed, fused, prepare_optimizer, release
+from clustering_common.backend import Step, entry
 
-__all__ = [
-    "JIT_COMPILE",
-    "PRECISIONS",
-    "compiled",
-    "device_kind",
-    "feed",
-    "fused",
-    "many_steps",
-    "prepare_optimizer",
-    "products_in",
-    "release",
-    "sync",
-]
 JIT_COMPILE = "auto"
+WORDS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
+PRECISIONS = tuple(WORDS)
 
 
 def many_steps(model: Any, step: Step, state: Any, data: Any) -> Any:
@@ -66,9 +54,12 @@ def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[...
 
 
 def products_in(precision: str) -> Any:
-    """Return JAX's context of the precision: its own default on a GPU is tf32."""
-    name = {"tf32": "tensorfloat32"}.get(precision, precision)
-    return jax.default_matmul_precision(name)
+    """Return JAX's context of the precision: its own default on a GPU is tf32.
+
+    What JAX calls "bfloat16" is so on a TPU alone.
+    """
+    is_rounded = device_kind() != "CPU"
+    return jax.default_matmul_precision(WORDS[precision] if is_rounded else "float32")
 
 
 def sync(model: Any) -> None:

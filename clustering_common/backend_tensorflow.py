@@ -11,21 +11,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from clustering_common.backend import Step, entry
-from clustering_common.backend_defaults import sync
 
-__all__ = [
-    "JIT_COMPILE",
-    "PRECISIONS",
-    "compiled",
-    "device_kind",
-    "feed",
-    "fused",
-    "many_steps",
-    "prepare_optimizer",
-    "products_in",
-    "release",
-    "sync",
-]
 JIT_COMPILE = False
 PRECISIONS = ("float32", "tf32")
 

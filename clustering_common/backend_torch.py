@@ -7,30 +7,10 @@ from typing import Any
 import keras
 import torch
 
-from clustering_common.backend import PRECISIONS, plain_steps
-from clustering_common.backend_defaults import (
-    feed,
-    fused,
-    prepare_optimizer,
-    release,
-    sync,
-)
+from clustering_common.backend import plain_steps
 
-__all__ = [
-    "JIT_COMPILE",
-    "PRECISIONS",
-    "compiled",
-    "device_kind",
-    "feed",
-    "fused",
-    "many_steps",
-    "prepare_optimizer",
-    "products_in",
-    "release",
-    "sync",
-]
 JIT_COMPILE = "auto"
-LEVELS = dict(zip(PRECISIONS, ("highest", "high", "medium"), strict=True))
+PRECISIONS = ("float32", "tf32")
 many_steps = plain_steps
 
 
@@ -47,10 +27,11 @@ def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[...
 
 @contextlib.contextmanager
 def products_in(precision: str) -> Iterator[None]:
-    """Set PyTorch's precision, and put it back."""
+    """Set PyTorch's precision, of convolutions too, and put it back."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision(LEVELS[precision])
-    torch.backends.cudnn.allow_tf32 = precision != "float32"  # convolutions know no other
+    is_rounded = precision == "tf32" and torch.cuda.is_available()
+    torch.set_float32_matmul_precision("high" if is_rounded else "highest")
+    torch.backends.cudnn.allow_tf32 = is_rounded
     try:
         yield
     finally:

@@ -92,8 +92,7 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("float32", "tf32", "bfloat16"),
         default="float32",
-        help="of training's products on a GPU; bfloat16 needs KERAS_BACKEND=jax or torch; "
-        "default: float32",
+        help="of training's products on a GPU; bfloat16 needs KERAS_BACKEND=jax; default: float32",
     )
 
 

@@ -96,8 +96,8 @@ class SavedClusterer:
     def load_weights(self, path: str | os.PathLike, sample_shape: tuple[int, ...]) -> Any:
         """Make the estimator ready to predict from a classic ``.h5`` weight file.
 
-        What else it predicts with, the names that Kingdra's members give the clusters, comes along
-        from a file that `save` wrote; where another lacks it, a warning says what is assumed.
+        What else it predicts with comes along from a file that `save` wrote; where another lacks
+        it, a warning says what is assumed.
 
         Parameters
         ----------

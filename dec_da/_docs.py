@@ -30,7 +30,7 @@ PARAMETERS = """Parameters
         A classic Keras .h5 file of the autoencoder, used instead of pretraining.
     precision : {{'float32', 'tf32', 'bfloat16'}}, default='float32'
         Of the training's matrix products and convolutions on a GPU; all else is float32, and so is
-        a CPU. 'bfloat16' is for JAX and PyTorch.
+        a CPU. 'bfloat16', for JAX alone, leaves convolutions at 'tf32'.
     random_state : int, RandomState, Generator or None, default=None
         Seed of initial weights, batches, augmentation and k-means; None differs every time.
     verbose : int, default=0

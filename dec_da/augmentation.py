@@ -23,12 +23,13 @@ def warped(images: Any, angles: Any, shifts: Any) -> Any:
     Parameters
     ----------
     images : tensor of shape (batch, height, width, channels)
+        Of fewer than 2^31 pixels together.
     angles : tensor of shape (batch,)
         Radians; from the row axis towards the column axis.
     shifts : tensor of shape (batch, 2)
         Pixels along height and along width.
     """
-    n_images, height, width, channels = images.shape
+    n_images, (height, width, channels) = ops.shape(images)[0], images.shape[1:]
     angles, shifts = angles[:, None, None], shifts[:, :, None, None]
     cos, sin = ops.cos(angles), ops.sin(angles)
     center_y, center_x = (height - 1) / 2, (width - 1) / 2
@@ -89,7 +90,7 @@ class RandomAffine(keras.layers.Layer):
 
     def call(self, images: Any) -> Any:
         """Return the augmented images, (batch, height, width, channels)."""
-        n_images, height, width, _ = images.shape
+        n_images, (height, width) = ops.shape(images)[0], images.shape[1:3]
         draws = keras.random.uniform((n_images, 3), -1.0, 1.0, seed=self.seed_generator)
         angles = draws[:, 0] * math.radians(self.max_rotation)
         shifts = draws[:, 1:] * (ops.array([height, width], "float32") * self.max_shift)

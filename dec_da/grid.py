@@ -63,7 +63,8 @@ def run_grid(
     n_jobs : int, default=1
         Trials at a time, each in a process of its own, by joblib: -1 means one a core; inside
         ``joblib.parallel_config("dask")`` or ``"ray"`` they run on that cluster, whose machines
-        must see ``folder``. A stopped grid goes on from each trial's last checkpoint.
+        must see ``folder`` and whose workers must have one thread. A stopped grid goes on from
+        each trial's last checkpoint.
     **params
         Constructor arguments for every cell; None leaves the paper's own.
 

@@ -60,8 +60,8 @@ def agreement_buckets(
     that grows with n_members * (n_samples + U). Time: the sizes of H at the start, then for
     each bucket one comparison of its B tuples with the U_b tuples left, and of the few
     tuples whose size is measured again. With d = high_th + 1 the start costs the cheaper of
-    U * U comparisons of tuples and sum_{m >= d} C(n_members, m) groupings of those tuples that
-    share m votes at all. At worst, for unrelated members (U near n_samples) and a high_th
+    U * U comparisons of tuples and sum_{m >= d - 1} C(n_members, m) groupings of those tuples that
+    share m - 1 votes at all. At worst, for unrelated members (U near n_samples) and a high_th
     that they exceed by chance, the start repeats for every bucket.
 
     References

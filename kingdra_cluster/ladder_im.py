@@ -40,7 +40,7 @@ class LadderIM(LadderClusterer):
         Whether the logits too are batch-normalised.
     precision : {'float32', 'tf32', 'bfloat16'}, default='float32'
         Of the training's matrix products on a GPU; all else is float32, and so is a CPU.
-        'bfloat16' is for JAX and PyTorch.
+        'bfloat16' is for JAX.
     random_state : int, RandomState, Generator or None, default=None
         Seed of initial weights, noise and batches.
     verbose : int, default=0

@@ -1,5 +1,7 @@
 """The precision of training's products: set while training, put back after, else float32."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,17 @@ ENGINE = keras.backend.backend()
 DEC = {"n_clusters": 3, "layer_sizes": (4, 3), "pretrain_epochs": 1, "max_iter": 2, "tol": 0}
 LADDER = {"n_class": 3, "fc_layer_sizes": (4, 3), "denoising_cost": (1, 1, 1), "n_iter": 1}
 KNOWN = backend.engine().PRECISIONS
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch):
+    """Let the engine believe that it has a GPU: a CPU takes float32 in any case."""
+    if ENGINE == "jax":
+        monkeypatch.setattr(backend.engine(), "device_kind", lambda: "A GPU")
+    if ENGINE == "torch":
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
 
 def setting():
@@ -83,7 +96,7 @@ def test_inference_takes_float32_wherever_it_is():
 
 
 @pytest.mark.skipif(ENGINE != "jax", reason="JAX can show what it compiles")
-@pytest.mark.parametrize("precision, word", [("float32", "HIGHEST"), ("tf32", "HIGH,")])
+@pytest.mark.parametrize(("precision", "word"), [("float32", "HIGHEST"), ("tf32", "HIGH,")])
 def test_products_are_compiled_so(precision, word):
     import jax
 
@@ -91,6 +104,26 @@ def test_products_are_compiled_so(precision, word):
     with backend.products_in(precision):
         text = jax.jit(keras.ops.matmul).lower(x, x).as_text()
     assert word in text
+
+
+def test_a_cpu_takes_float32(monkeypatch):
+    if ENGINE != "jax":
+        pytest.skip("the other engines' CPU kernels know no other")
+    monkeypatch.undo()
+    if backend.is_cpu():
+        assert len(set(settings_of_all())) == 1
+
+
+@pytest.mark.skipif(backend.is_cpu(), reason="a CPU takes float32 in any case")
+def test_products_are_rounded_on_a_gpu():
+    x = np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32)
+    exact = x.astype(np.float64) @ x
+    errors = []
+    for precision in KNOWN:
+        with backend.products_in(precision):
+            product = backend.to_numpy(keras.ops.matmul(x, x))
+        errors.append(abs(product - exact).max() / abs(exact).max())
+    assert errors[0] < 1e-6 and all(8 * a < b for a, b in itertools.pairwise(errors))
 
 
 @pytest.mark.parametrize("family, params", [(FcDEC, DEC), (LadderIM, LADDER)])

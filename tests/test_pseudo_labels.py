@@ -188,6 +188,16 @@ def test_the_first_of_many_members_is_not_forgotten():
     assert as_lists(labels, [True] * 3, n_class=2, low_th=19, high_th=19) == [[0, 2], [1]]
 
 
+def test_labels_of_any_size():
+    labels = np.array([[2**64 - 1, 2**64 - 1, 2**64 - 2], [5, 5, 5]], np.uint64)
+    assert as_lists(labels, [True] * 3, n_class=1, low_th=0, high_th=1) == [[0, 1]]
+
+
+def test_more_members_than_calls_can_be_nested():
+    labels = np.zeros((1500, 3), dtype=int)
+    assert as_lists(labels, [True] * 3, n_class=1, low_th=0, high_th=1499) == [[0, 1, 2]]
+
+
 def test_more_than_255_members():
     labels = np.zeros((300, 3), dtype=int)
     labels[:40, 1] = 1
@@ -195,11 +205,13 @@ def test_more_than_255_members():
     assert as_lists(labels, [True] * 3, n_class=1, low_th=298, high_th=259) == [[0, 1, 2]]
 
 
-def test_both_ways_of_counting_are_equal(monkeypatch):
+@pytest.mark.parametrize("table", [8, 2**20])
+def test_both_ways_of_counting_are_equal(monkeypatch, table):
+    monkeypatch.setattr(shared_votes, "LARGEST_TABLE", table)
     rng = np.random.default_rng(4)
     votes = shared_votes.compact_labels(rng.integers(0, 3, (6, 500)))
     weight = rng.integers(0, 4, 500)
-    query = rng.permutation(500)[:300]
+    query = rng.integers(0, 500, 300)  # some twice
     agreement = (votes[:, :, None] == votes[:, None, :]).sum(axis=0)
     # small blocks, so that there are several along both sides
     monkeypatch.setattr(shared_votes, "BLOCK_PAIRS", 64 * 50)

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from benchmarks import results_page
 
 
@@ -43,6 +45,33 @@ def test_rows_stand_beside_the_paper(tmp_path):
     assert "- FcIDEC: `python run b`" in usps
     kingdra = page.split("## Kingdra")[1]
     assert "| Ladder-IM-ensemble | 0.951 ± 0.004 | 0.750 ± 0.000 | - | 0.500 " in kingdra
+
+
+def test_runs_are_kept_in_their_places(tmp_path):
+    own = {"batch_size": 256, "layer_sizes": [500, 500, 2000, 10], "random_state": 4}
+    write(tmp_path / "runs", "a/trial4", **dec_record(4, 0.5, aug_pretrain=True, **own))
+    config = "kingdra_ladder_im_digits"
+    write(tmp_path / "runs", "b", config=config, seed=1, settings={"n_en": 10})
+    results_page.keep(tmp_path / "runs", tmp_path / "kept")
+    kept = sorted(str(path.parent) for path in (tmp_path / "kept").rglob("results.json"))
+    ends = ["digits/Kingdra-Ladder-IM/seed1", "usps/FcIDEC-aug-pretrain/seed4"]
+    assert kept == [str(tmp_path / "kept" / end) for end in ends]
+    kept_runs = results_page.read_records(tmp_path / "kept")
+    assert set(kept_runs) == {("digits", "Kingdra-Ladder-IM"), ("usps", "FcIDEC aug-pretrain")}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        dec_record(4, 0.5, batch_size=64),
+        {"config": "ladder_im_mnist", "settings": {"n_iter": 2}, "seed": 0},
+    ],
+)
+def test_a_run_with_other_settings_is_refused(tmp_path, record):
+    write(tmp_path, "a", **record)
+    with pytest.raises(ValueError, match=r"must be .* in this row; got .* in the run 'run a'"):
+        results_page.keep(tmp_path, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
 
 
 def test_every_row_of_both_papers_is_listed(tmp_path):

@@ -168,6 +168,20 @@ def test_help_tells_the_defaults(run):
     assert f"default: {large['pretrain_epochs']}, the paper's" in text
 
 
+def test_precision_reaches_grid_and_config(run, monkeypatch):
+    seen = []
+
+    def stop(*args, **params):
+        seen.append(params.get("precision") or args[1].precision)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(grid, "run_grid", stop)
+    monkeypatch.setattr("kingdra_cluster.experiment.run", stop)
+    config = ROOT / "configs/kingdra_ladder_im_digits.json"
+    assert run("--precision", "tf32")[0] == run(config, "--precision", "tf32")[0] == 2
+    assert seen == ["tf32", "tf32"]
+
+
 def test_grid_arguments_and_a_config_exclude_each_other(run):
     code, out, err = run("a.json", "--trials", 2)
     assert (code, out, err.count("\n")) == (2, "", 1)
