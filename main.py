@@ -59,7 +59,12 @@ def _add_data(add: Callable[..., Any]) -> None:
     add("--data-dir", type=cli.path, default="data", metavar="FOLDER",
         help="where the data sets' files are; see data/README.md")  # fmt: skip
     add("--data", type=cli.path, metavar="FILE",
-        help="your own .npy, .npz or .csv instead of --dataset")  # fmt: skip
+        help="your own .npy, .npz or .csv, or a folder of PNG or JPEG images, instead of "
+        "--dataset")  # fmt: skip
+    add("--image-size", nargs="+", type=cli.number(int, 1, high=4096), metavar="PIXELS",
+        help="of a folder's images, side or height and width; all are resized to it")  # fmt: skip
+    add("--colour", choices=("auto", "grey", "rgb"), help="of a folder's images; default: auto, "
+        "grey where all are")  # fmt: skip
     add("--labels", type=cli.path, metavar="FILE", help="its true labels, for scores only")
     add("--n-clusters", type=cli.number(int, 1, high=MAX_SIZE), help="default: the data set's 10")
 
@@ -107,6 +112,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--data must come with --n-clusters K; got none")
     if args.layer_sizes and not args.method.startswith("Fc"):
         parser.error(f"--layer-sizes must come with an Fc method; got {args.method}")
+    for name in ("image_size", "colour"):
+        value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
+        if value and not (args.data and Path(args.data).expanduser().is_dir()):
+            parser.error(f"{flag} must come with a folder as --data; got {value!r}")
+    if args.image_size and len(args.image_size) > 2:
+        parser.error(f"--image-size must be one or two numbers; got {args.image_size!r}")
     if args.labels and not args.data:
         parser.error(f"--labels must come with --data FILE; got {args.labels!r} alone")
     return args
@@ -145,8 +156,10 @@ def load_task(args: argparse.Namespace) -> Any:
             path = str(Path(given).expanduser()) if given else flag
             names |= dict.fromkeys((path, repr(path)), f"{flag} {path!r}")
         with cli.naming(names):
-            X, labels = load_user_data(args.data, args.labels)
-        return Task(str(args.data), X, labels)
+            found = load_user_data(
+                args.data, args.labels, image_size=args.image_size, colour=args.colour or "auto"
+            )
+        return Task(str(args.data), *found)
     dataset = load_dataset(args.dataset, args.data_dir)
     return Task(args.dataset, dataset.images, dataset.labels)
 

@@ -77,9 +77,9 @@ def clustering_model(method: str, is_augmented: bool, n_samples: int = N_SAMPLES
     return model
 
 
-def steps_of(model: SteppedModel) -> Arm:
+def steps_of(model: Any) -> Arm:
     """Return what trains a model for so many steps of batch 256 in one dispatch."""
-    return dispatch_of(model, BatchSchedule(int(model.data.shape[0]), BATCH, seed=0).batches)
+    return dispatch_of(model, BatchSchedule(model.n_samples, BATCH, seed=0).batches)
 
 
 def dispatch_of(model: SteppedModel, batches: Callable[[int, int], Any]) -> Arm:

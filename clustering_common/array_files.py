@@ -23,7 +23,10 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["file_error", "fill", "npz_names", "read_array", "read_npy", "read_npz"]
+__all__ = [
+    "file_error", "fill", "map_npy", "memory_bytes", "npz_names", "read_array", "read_npy",
+    "read_npz",
+]  # fmt: skip
 
 # Deflate packs zeros 1032 times, real data seldom more than 50 times. What is packed better than
 # this may still take SMALL_BYTES in memory.
@@ -127,7 +130,7 @@ def read_array(stream: IO[bytes], n_bytes: int, limit: int | None = None) -> NDA
         raise ValueError(f"{n_declared} bytes declared and {n_there} there")
     # Numbers become float32 sooner or later.
     n_needed = max(n_declared, 4 * math.prod(shape) if dtype.kind in "biuf" else 0)
-    limit = _memory() if limit is None else limit
+    limit = memory_bytes() if limit is None else limit
     if n_needed > limit:
         raise ValueError(f"{n_needed} bytes of memory needed, more than {limit}")
     try:
@@ -160,7 +163,7 @@ def _read_header(stream: IO[bytes]) -> tuple[Header, int]:
     return header, np.lib.format.MAGIC_LEN + n_digits + length
 
 
-def _memory() -> int:
+def memory_bytes() -> int:
     """Return the bytes of memory of this computer, or no limit where that can't be known."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -180,6 +183,27 @@ def read_npy(path: Path) -> NDArray[Any]:
         try:
             return read_array(stream, path.stat().st_size)
         except ValueError as error:
+            raise file_error(path, "a .npy file", error) from error
+
+
+def map_npy(path: Path) -> NDArray[Any]:
+    """Return the array of a .npy file as it lies on the disk, an np.memmap to be read from.
+
+    Raises
+    ------
+    ValueError
+        If the file is no .npy file, is cut off, or holds pickled objects.
+    """
+    with path.open("rb") as stream:
+        try:
+            (shape, _, dtype), n_header = _read_header(stream)
+            n_declared, n_there = math.prod(shape) * dtype.itemsize, path.stat().st_size - n_header
+            if dtype.hasobject or dtype.kind == "V" or min(shape, default=0) < 0:
+                raise ValueError(f"shape {shape} of {dtype}")
+            if n_declared > n_there:
+                raise ValueError(f"{n_declared} bytes declared and {n_there} there")
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, OverflowError) as error:
             raise file_error(path, "a .npy file", error) from error
 
 
@@ -236,7 +260,7 @@ def _read_member(
 ) -> NDArray[Any]:
     """Return one array of a .npz file."""
     name = info.filename.removesuffix(".npy")
-    limit = _memory()
+    limit = memory_bytes()
     if info.compress_type != zipfile.ZIP_STORED:
         n_packed = min(info.compress_size, path.stat().st_size)
         limit = min(limit, max(SMALL_BYTES, MAX_EXPANSION * n_packed))

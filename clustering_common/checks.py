@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+CHUNK = 2**22  # numbers that are looked at together
+
 
 def check_number(
     name: str,
@@ -70,7 +72,13 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 
 def check_finite(name: str, values: np.ndarray) -> None:
     """Raise ValueError when ``values`` holds NaN or infinity, with the first row that does."""
-    finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    n_rows = max(1, CHUNK // max(1, math.prod(values.shape[1:])))
+    finite = np.concatenate(
+        [
+            np.isfinite(values[start : start + n_rows]).all(axis=tuple(range(1, values.ndim)))
+            for start in range(0, len(values), n_rows)
+        ]
+    )
     if not finite.all():
         raise ValueError(
             f"{name} must be finite; got NaN or infinity in {np.count_nonzero(~finite)} of "

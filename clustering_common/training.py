@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from clustering_common import backend
+from clustering_common.mapped import BLOCK_BYTES
 
 BLOCK_STEPS = 128  # mini-batches per dispatch: a few seconds on a CPU, so that Ctrl-C is heard
 ROWS_PER_CALL = 512  # rows per inference call; one fixed shape, so a row's result is its own
@@ -146,7 +147,9 @@ class SteppedModel(keras.Model):
             watchers.on_train_end()
             return
         n_epochs = -(-n_steps // steps_per_epoch)
-        blocks_per_epoch = -(-min(steps_per_epoch, n_steps) // self.block_steps)
+        step_bytes = sum(leaf.nbytes for leaf in keras.tree.flatten(batches(0, 1)))
+        most = max(1, min(self.block_steps, BLOCK_BYTES // step_bytes))
+        blocks_per_epoch = -(-min(steps_per_epoch, n_steps) // most)
         block_steps = -(-min(steps_per_epoch, n_steps) // blocks_per_epoch)
         first_epoch = first_step // steps_per_epoch
         self._plan = (steps_per_epoch, block_steps, n_steps)

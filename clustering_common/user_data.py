@@ -1,22 +1,33 @@
-"""Load a user's own samples, and labels where there are any, from .npy, .npz or .csv."""
+"""Load a user's own samples, and labels where there are any: arrays, tables, images."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clustering_common.array_files import file_error, npz_names, read_npy, read_npz
+from clustering_common.array_files import (
+    file_error,
+    map_npy,
+    memory_bytes,
+    npz_names,
+    read_npy,
+    read_npz,
+)
 from clustering_common.checks import check_finite
 from clustering_common.csv_files import LABEL_NAMES, is_number, read_csv, read_csv_labels
+from clustering_common.image_files import load_images
+from clustering_common.mapped import is_mapped
 
 __all__ = ["UserData", "load_user_data"]
 
 SUFFIXES = (".csv", ".npy", ".npz")
 DATA_NAMES = ("x", "X", "data")
+MAPPED_SHARE = 0.25  # of the memory; larger .npy files stay on the disk
 # Of a label, and of all of them as an array, whose every item is as long as the longest.
 MAX_LABEL_CHARACTERS = 1000
 MAX_LABELS_BYTES = 1 << 28
@@ -33,17 +44,25 @@ class UserData(NamedTuple):
         Vectors or images; uint8 files are divided by 255.
     labels : ndarray of shape (n,), or None
         Integers (int64) or strings; for scores only.
+    names : list of str, or None
+        Of the files, where each sample is one.
     """
 
     X: NDArray[np.float32]
     labels: NDArray[Any] | None
+    names: list[str] | None = None
 
 
 def load_user_data(
-    path: str | os.PathLike[str], labels_path: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    labels_path: str | os.PathLike[str] | None = None,
+    *,
+    image_size: int | Sequence[int] | None = None,
+    colour: str = "auto",
 ) -> UserData:
-    """Return the samples of a file, with labels from the same or another file.
+    """Return the samples of a file or a folder, with labels from the same or another file.
 
+    - A folder: its PNG and JPEG images, those of its folders too (`image_files.load_images`).
     - .npy: one array of samples.
     - .npz: samples under the key x, X or data, or as the only array beside the labels; labels
       under y, labels, label or target.
@@ -54,15 +73,18 @@ def load_user_data(
     ----------
     path : path
         Samples: vectors (n, d), images (n, height, width) or (n, height, width, channels).
-        uint8 is divided by 255; any other kind keeps its values and becomes float32.
+        uint8 is divided by 255; any other kind keeps its values and becomes float32. A .npy file
+        of float32 that takes more than a quarter of the memory stays a file (np.memmap).
     labels_path : path, default=None
         Labels, one for each sample, alone in a file of the same kinds. They take the place of
         labels found in `path`.
+    image_size, colour : optional
+        Of a folder's images, as `image_files.load_images` takes them.
 
     Returns
     -------
     UserData
-        `X` and `labels`, None if there are none.
+        `X`, and `labels` and `names`, None if there are none.
 
     Raises
     ------
@@ -80,19 +102,27 @@ def load_user_data(
     Examples
     --------
     >>> from clustering_common.user_data import load_user_data
-    >>> X, labels = load_user_data("samples.csv")  # doctest: +SKIP
+    >>> X, labels, names = load_user_data("samples.csv")  # doctest: +SKIP
     """
-    source = _check_path("path", path)
-    samples, labels = _read(source)
-    if samples is None:
-        raise file_error(source, "a file with samples", "labels only", "Add the samples to it.")
-    samples = _check_samples(source, samples)
+    names, labels = None, None
+    if Path(path).expanduser().is_dir():
+        samples, names = load_images(path, image_size=image_size, colour=colour)
+    else:
+        if image_size is not None:
+            raise ValueError(
+                f"image_size must come with a folder of images; got {image_size!r}. Leave it out."
+            )
+        source = _check_path("path", path)
+        samples, labels = _read(source)
+        if samples is None:
+            raise file_error(source, "a file with samples", "labels only", "Add the samples to it.")
+        samples = _check_samples(source, samples)
     if labels_path is not None:
         source = _check_path("labels_path", labels_path)
         _, labels = _read(source, wants_labels=True)
     if labels is not None:
         labels = _check_labels(source, labels, len(samples))
-    return UserData(samples, labels)
+    return UserData(samples, labels, names)
 
 
 def _check_path(name: str, path: str | os.PathLike[str]) -> Path:
@@ -114,7 +144,10 @@ def _read(source: Path, wants_labels: bool = False) -> tuple[Any, Any]:
     """Return samples and labels of a file, None for what it lacks."""
     suffix = source.suffix.lower()
     if suffix == ".npy":
-        return (None, read_npy(source)) if wants_labels else (read_npy(source), None)
+        if wants_labels:
+            return None, read_npy(source)
+        is_large = source.stat().st_size > MAPPED_SHARE * memory_bytes()
+        return (map_npy if is_large else read_npy)(source), None
     if suffix == ".npz":
         return _read_npz(source, wants_labels)
     return (None, read_csv_labels(source)) if wants_labels else read_csv(source)
@@ -148,6 +181,12 @@ def _check_samples(source: Path, samples: NDArray[Any]) -> NDArray[np.float32]:
         wanted = "an array of shape (n, d), (n, height, width) or (n, height, width, channels)"
         found = f"shape {samples.shape}"
         raise file_error(source, f"{wanted} without zeros", found, "Reshape and save it again.")
+    if is_mapped(samples):
+        if samples.dtype != np.float32:
+            found, way_out = f"dtype {samples.dtype}", "Write it anew, rows by rows, as float32."
+            raise file_error(source, "of float32, as it is too large to convert", found, way_out)
+        check_finite(str(source), samples)
+        return samples
     if samples.dtype == np.uint8:
         return np.divide(samples, np.float32(255), dtype=np.float32)
     with np.errstate(over="ignore"):  # becomes infinite, which the check reports

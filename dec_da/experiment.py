@@ -21,7 +21,6 @@ from clustering_common.callbacks import (
 )
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import run_identity
-from clustering_common.training import ROWS_PER_CALL
 from clustering_common.weights import copy_weights, write_weights
 from dec_da.base import DeepClusterer
 
@@ -32,7 +31,8 @@ AUTOENCODER_FILE = "ae_weights.h5"
 PRETRAIN_LOG = "pretrain_log.csv"
 MODEL_FILE = "model_final.h5"
 LABELS_FILE = "labels.npy"
-STALE = (MODEL_FILE, LABELS_FILE, "results.json", "log.csv")
+SAMPLES_FILE = "samples.csv"
+STALE = (MODEL_FILE, LABELS_FILE, SAMPLES_FILE, "results.json", "log.csv")
 NEEDED = (MODEL_FILE, LABELS_FILE, "log.csv", AUTOENCODER_FILE)
 
 
@@ -47,6 +47,8 @@ class Task:
     X : ndarray of shape (n_samples, ...)
     labels : ndarray of shape (n_samples,) or None
         The truth, where known; it never reaches the learner.
+    names : list of str, optional
+        Of the files, where each sample is one.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class Task:
     name: str
     X: np.ndarray
     labels: np.ndarray | None
+    names: list[str] | None = None
 
     def __post_init__(self) -> None:
         if self.labels is not None:
@@ -80,7 +83,8 @@ class AutoencoderWriter(keras.callbacks.Callback):
         """Write both files; a later phase's files of an earlier run go."""
         layers = [*self.model.encoder.layers, *self.model.decoder.layers]
         # The loss is taken before a step: what the last one did shows only here.
-        embedding = self.model.encoder(self.model.data[:ROWS_PER_CALL])
+        chunk, _ = next(self.model.chunks())
+        embedding = self.model.encoder(self.model.clean_rows(chunk))
         for array in (embedding, *(weight for layer in layers for weight in layer.weights)):
             if not np.isfinite(backend.to_numpy(array)).all():
                 raise diverged("The autoencoder became nan in the last step of pretraining")
@@ -165,7 +169,8 @@ def train(
     task : Task
     place : RunFolder
         Gets ae_weights.h5, pretrain_log.csv, log.csv, model_final.h5, labels.npy and results.json;
-        no file of an earlier run by these names outlives pretraining. With ``pretrained_weights``,
+        where samples have names, samples.csv too: file, cluster and its probability. No file of an
+        earlier run by these names outlives pretraining. With ``pretrained_weights``,
         ae_weights.h5 is a copy of the autoencoder that was loaded.
     method : str
         Name for the record, such as FcDEC-DA.
@@ -195,6 +200,10 @@ def _run(
     # What took long is safe before anything is scored.
     estimator.save(place.path / MODEL_FILE)
     files.write_array(place.path / LABELS_FILE, estimator.labels_)
+    if task.names is not None:
+        found = zip(task.names, estimator.predict_proba(task.X), strict=True)
+        rows = [{"file": name, "cluster": q.argmax(), "probability": q.max()} for name, q in found]
+        files.write_csv(place.path / SAMPLES_FILE, ("file", "cluster", "probability"), rows)
     if task.labels is not None and pixel_scores is None:
         logger.info("k-means on pixels, for comparison")
         pixel_scores = results.kmeans_baseline(

@@ -1,5 +1,6 @@
 """The two training phases as Keras models: reconstruction, then clustering (SPEC 1.2, 1.5, 1.6)."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -7,19 +8,21 @@ import numpy as np
 from keras import ops
 
 from clustering_common import backend
-from clustering_common.training import ROWS_PER_CALL, SteppedModel
+from clustering_common.mapped import is_mapped, rows_of
+from clustering_common.training import ROWS_PER_CALL, SteppedModel, row_chunks
 from dec_da.assignment import ClusteringLayer, kl_divergence, target_distribution
 from dec_da.augmentation import RandomAffine
 from dec_da.autoencoders import Autoencoder
 
 
 class _ImageModel(SteppedModel):
-    """Abstract: gathers mini-batches of the resident data and augments them.
+    """Abstract: gathers mini-batches of the data and augments them.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, ...), float32
-        The clean data, in the encoder's layout.
+    X : ndarray of shape (n_samples, ...)
+        The clean data, in the encoder's layout. It stays on the device; of an array in a file
+        (np.memmap), blocks of rows are fed.
     image_shape : tuple of int, optional
         (height, width, channels) of a sample; needed to augment.
     augment_seed : int, optional
@@ -36,17 +39,45 @@ class _ImageModel(SteppedModel):
         precision: str = "float32",
     ):
         super().__init__(precision=precision)
-        self.data = self.add_resident(X, "data")
+        self.X = X if is_mapped(X) else None
+        self.data = None if is_mapped(X) else self.add_resident(X, "data")
+        self.n_samples, self.sample_shape = len(X), X.shape[1:]
         self.image_shape = image_shape or ()
         self.augment = None if augment_seed is None else RandomAffine(seed=augment_seed)
 
-    def batch(self, indices: Any) -> Any:
-        """Return the rows of ``indices``, augmented afresh where asked."""
-        x = ops.take(self.data, indices, axis=0)
-        if self.augment is None:
-            return x
-        images = self.augment(ops.reshape(x, (-1, *self.image_shape)))
-        return ops.reshape(images, (-1, *self.data.shape[1:]))
+    def fed(self, batches: Callable[[int, int], np.ndarray]) -> Callable[[int, int], Any]:
+        """Return the mini-batches of indices with their rows, where these are not on the device."""
+        if self.X is None:
+            return batches
+
+        def with_rows(start: int, stop: int) -> dict[str, np.ndarray]:
+            """Return the mini-batches of these steps."""
+            indices = batches(start, stop)
+            return {"indices": indices, "rows": rows_of(self.X, indices)}
+
+        return with_rows
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, int]]:
+        """Yield all clean data for `clean_rows`, each time ROWS_PER_CALL, and how many count."""
+        if self.X is not None:
+            yield from row_chunks(self.X)
+            return
+        for start in range(0, self.n_samples, ROWS_PER_CALL):
+            rows = np.arange(start, start + ROWS_PER_CALL, dtype=np.int32)
+            yield np.minimum(rows, self.n_samples - 1), min(ROWS_PER_CALL, self.n_samples - start)
+
+    def clean_rows(self, chunk: Any) -> Any:
+        """Return the rows of one of `chunks`, on the device."""
+        return chunk if self.X is not None else ops.take(self.data, chunk, axis=0)
+
+    def drawn(self, batch: Any) -> tuple[Any, Any]:
+        """Return the indices of a mini-batch and its rows, augmented afresh where asked."""
+        indices = batch["indices"] if self.X is not None else batch
+        x = batch["rows"] if self.X is not None else ops.take(self.data, indices, axis=0)
+        if self.augment is not None:
+            images = self.augment(ops.reshape(x, (x.shape[0], *self.image_shape)))
+            x = ops.reshape(images, (x.shape[0], *self.sample_shape))
+        return indices, x
 
 
 class ReconstructionModel(_ImageModel):
@@ -60,9 +91,9 @@ class ReconstructionModel(_ImageModel):
         self.encoder = autoencoder.encoder
         self.decoder = autoencoder.decoder
 
-    def call(self, indices: Any) -> Any:
+    def call(self, batch: Any) -> Any:
         """Return the mini-batch and its reconstruction."""
-        x = self.batch(indices)
+        _, x = self.drawn(batch)
         return x, self.decoder(self.encoder(x))
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -101,7 +132,7 @@ class ClusteringModel(_ImageModel):
         self.labels = np.full(len(X), -1)
         self.is_finite = True
         self.means = {name: keras.metrics.Mean(name) for name in self.loss_names}
-        reads = [*self.encoder.variables, *clustering.variables, self.data]
+        reads = [*self.encoder.variables, *clustering.variables, *self.fixed]
         self._log_assignment_of = backend.compiled(self._clean_log_assignment, reads)
         self._target_distribution = backend.compiled(target_distribution, [])
 
@@ -110,9 +141,9 @@ class ClusteringModel(_ImageModel):
         """Names of the parts of the loss, unweighted, in the log."""
         return ["clustering_loss"] + ["reconstruction_loss"] * bool(self.reconstruction_weight)
 
-    def call(self, indices: Any) -> Any:
+    def call(self, batch: Any) -> Any:
         """Return what the loss needs of the mini-batch."""
-        x = self.batch(indices)
+        indices, x = self.drawn(batch)
         embedding = self.encoder(x)
         outputs = {"embedding": embedding, "target": ops.take(self.targets, indices, axis=0)}
         if self.reconstruction_weight:
@@ -138,19 +169,13 @@ class ClusteringModel(_ImageModel):
         """Return the scalar clustering loss of a mini-batch."""
         raise NotImplementedError
 
-    def _clean_log_assignment(self, indices: Any) -> Any:
-        return self.clustering.log_assignment(self.encoder(ops.take(self.data, indices, axis=0)))
+    def _clean_log_assignment(self, chunk: Any) -> Any:
+        return self.clustering.log_assignment(self.encoder(self.clean_rows(chunk)))
 
     def log_assignment(self) -> Any:
         """Return log q of all clean data, on the device, (n_samples, n_clusters)."""
-        n_samples = len(self.labels)
-        parts = [
-            self._log_assignment_of(
-                np.minimum(np.arange(start, start + ROWS_PER_CALL, dtype=np.int32), n_samples - 1)
-            )
-            for start in range(0, n_samples, ROWS_PER_CALL)
-        ]
-        return ops.concatenate(parts)[:n_samples]
+        parts = [self._log_assignment_of(chunk) for chunk, _ in self.chunks()]
+        return ops.concatenate(parts)[: self.n_samples]
 
 
 class SoftAssignmentModel(ClusteringModel):
@@ -193,8 +218,8 @@ class HardAssignmentModel(ClusteringModel):
             np.zeros(len(self.labels), np.int32), "targets", fixed=False
         )
         self._embedding_of = backend.compiled(
-            lambda indices: self.encoder(ops.take(self.data, indices, axis=0)),
-            [*self.encoder.variables, self.data],
+            lambda chunk: self.encoder(self.clean_rows(chunk)),
+            [*self.encoder.variables, *self.fixed],
         )
 
     def update(self) -> None:
@@ -215,13 +240,13 @@ class HardAssignmentModel(ClusteringModel):
 
     def _move_centers(self, labels: np.ndarray) -> None:
         """Move each centre to the mean of its samples; a centre without samples stays."""
-        n_samples, n_clusters = len(labels), self.clustering.n_clusters
+        n_clusters = self.clustering.n_clusters
         sums = np.zeros((n_clusters, self.clustering.clusters.shape[1]))
-        for start in range(0, n_samples, ROWS_PER_CALL):
-            rows = np.arange(start, start + ROWS_PER_CALL, dtype=np.int32)
-            part = backend.to_numpy(self._embedding_of(np.minimum(rows, n_samples - 1)))
-            here = labels[start : start + ROWS_PER_CALL]
-            np.add.at(sums, here, part[: len(here)])
+        start = 0
+        for chunk, n_rows in self.chunks():
+            part = backend.to_numpy(self._embedding_of(chunk))
+            np.add.at(sums, labels[start : start + n_rows], part[:n_rows])
+            start += n_rows
         counts = np.bincount(labels, minlength=n_clusters)[:, None]
         old = backend.to_numpy(self.clustering.clusters)
         self.clustering.clusters.assign(np.where(counts > 0, sums / np.maximum(counts, 1), old))

@@ -53,13 +53,13 @@ def pretrain(
     run: RunState | None = None,
 ) -> list[dict[str, Any]]:
     """Train the autoencoder and return a row of logs per epoch."""
-    schedule = BatchSchedule(model.data.shape[0], batch_size, seeds.seed("pretrain batches"))
+    schedule = BatchSchedule(model.n_samples, batch_size, seeds.seed("pretrain batches"))
     recorder = Recorder()
     model.recorder = recorder
     model.prepare(optimizer)
     checkpointer = Checkpointer(run or RunState(None), PRETRAIN, recorder.rows)
     model.fit_steps(
-        schedule.batches,
+        model.fed(schedule.batches),
         steps_per_epoch=schedule.steps_per_pass,
         n_steps=checkpointer.n_steps(n_epochs * schedule.steps_per_pass),
         first_step=checkpointer.first_step,
@@ -126,7 +126,7 @@ def cluster(
         restore=updates.restore,
     )
     model.fit_steps(
-        schedule.batches,
+        model.fed(schedule.batches),
         steps_per_epoch=update_interval,
         n_steps=checkpointer.n_steps(max_iter),
         first_step=checkpointer.first_step,

@@ -86,7 +86,7 @@ def load_data(config: Config, data_dir: str) -> tuple[np.ndarray, np.ndarray | N
         paths.append(path)
     if paths[0] is None:
         raise ValueError("training_path must be given; got None. Name a .npy file.")
-    X, labels = load_user_data(paths[0], paths[1])
+    X, labels, _ = load_user_data(paths[0], paths[1])
     return X.reshape(len(X), -1), labels
 
 

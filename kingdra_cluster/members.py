@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from clustering_common import backend
+from clustering_common.mapped import is_mapped, rows_of
 from clustering_common.seeds import SeedStream
 from clustering_common.training import (
     BatchSchedule,
@@ -21,7 +22,6 @@ from kingdra_cluster import losses
 from kingdra_cluster.ladder import LadderNetwork
 
 BLOCK_OPERATIONS = 4e11  # of one dispatch on a CPU: a few seconds
-BLOCK_BYTES = 32 * 2**20  # of rows fed from the host at a time, where X is sparse
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class LadderTrainer(SteppedModel):
     ----------
     network : LadderNetwork
     X : ndarray or CSR matrix of shape (n_samples, n_features)
-        Dense rows stay on the device; of a sparse matrix, blocks are made dense as they are fed.
+        Dense rows stay on the device; of a sparse matrix or an array in a file, blocks are fed.
     settings : LossSettings
     batch_size : int
     seeds : SeedStream
@@ -90,9 +90,9 @@ class LadderTrainer(SteppedModel):
         super().__init__(precision=precision)
         self.network = network
         self.settings = settings
-        self.is_sparse = hasattr(X, "toarray")
-        self.X = X if self.is_sparse else None
-        if not self.is_sparse:
+        self.is_fed = hasattr(X, "toarray") or is_mapped(X)
+        self.X = X if self.is_fed else None
+        if not self.is_fed:
             self.data = self.add_resident(X, "data")
         self.base_weight = keras.Variable(settings.base_weight, trainable=False, name="base_weight")
         self.seed_generator = keras.random.SeedGenerator(seeds.seed("noise"))
@@ -119,7 +119,7 @@ class LadderTrainer(SteppedModel):
         return self.member_losses(ops.stack(passes, axis=1), batch.get("classes"), self._noise)
 
     def _rows(self, rows_or_indices: Any) -> Any:
-        return rows_or_indices if self.is_sparse else ops.take(self.data, rows_or_indices, axis=0)
+        return rows_or_indices if self.is_fed else ops.take(self.data, rows_or_indices, axis=0)
 
     def _noise(self, shape: tuple[int, ...]) -> Any:
         return keras.random.normal(shape, seed=self.seed_generator)
@@ -194,10 +194,7 @@ class LadderTrainer(SteppedModel):
         return batch
 
     def _feed(self, indices: np.ndarray) -> np.ndarray:
-        if self.X is None:
-            return indices
-        rows = self.X[indices.ravel()].toarray().astype(np.float32, copy=False)
-        return rows.reshape(*indices.shape, -1)
+        return rows_of(self.X, indices) if self.is_fed else indices
 
     @property
     def block_steps(self) -> int:
@@ -208,9 +205,6 @@ class LadderTrainer(SteppedModel):
             n_kernel = sum(int(np.prod(kernel.shape)) for kernel in self.network.kernels)
             # Three encoder passes and a decoder, there and twice back, 2 operations a weight.
             n_steps = min(n_steps, int(BLOCK_OPERATIONS / (24 * n_kernel * batch_size)))
-        if self.is_sparse:
-            step_bytes = 2 * 4 * self.network.n_members * batch_size * self.network.layer_sizes[0]
-            n_steps = min(n_steps, BLOCK_BYTES // step_bytes)
         return max(1, n_steps)
 
 

@@ -608,7 +608,7 @@ def test_npz_of_unbelievable_size(tmp_path, monkeypatch):
     np.savez(tmp_path / "large.npz", a=np.zeros(2_000))
     known = functools.partial(read_npz, max_bytes=10)
     raises_line("arrays of at most 10 bytes; got 16128", known, tmp_path / "large.npz", ["a"])
-    monkeypatch.setattr(array_files, "_memory", lambda: 30_000)
+    monkeypatch.setattr(array_files, "memory_bytes", lambda: 30_000)
     raises_line("got 36000 bytes of memory needed", read_npz, path, ["a"])
 
 

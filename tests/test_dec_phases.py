@@ -339,7 +339,7 @@ def test_each_draw_is_augmented_afresh(images):
     network, _ = build(FcDEC, X)
     model = ReconstructionModel(network.autoencoder, X, image_shape=(8, 8, 1), augment_seed=0)
     rows = np.array([0, 0], np.int32)
-    first, second = (np.array(to_numpy(model.batch(rows))) for _ in range(2))
+    first, second = (np.array(to_numpy(model.drawn(rows)[1])) for _ in range(2))
     assert first.shape == (2, 64)
     distinct = [first[0], first[1], second[0], X[0]]
     for i in range(4):

@@ -14,6 +14,7 @@ KINDS = {
     "seed of main.py": ([*NEVER, "0.5", str(2**32)], ["0", str(2**32 - 1)]),
     "seed of run_exp.py": ([*NEVER, "0.5", str(2**31 + 1)], ["0", str(2**31)]),
     "size": ([*NEVER, "0", "0.5", str(10**9 + 1)], ["1", str(10**9)]),
+    "image side": ([*NEVER, "0", "0.5", "4097"], ["1", "4096"]),
     "above 0": ([*NEVER, "0", "-0"], ["1e-30", "1"]),
     "from 0": (NEVER, ["0", "1e-30", "60"]),
     "choice": ([*NEVER, "0", "mnist2"], []),
@@ -31,7 +32,8 @@ FLAGS = {
         "--labels": "path", "--weights": "path", "--pretrained-weights": "path",
         "--n-clusters": "size", "--layer-sizes": "size", "--batch-size": "whole from 1",
         "--update-interval": "whole from 1", "--pretrain-lr": "above 0", "--lr": "above 0",
-        "--alpha": "above 0", "--tol": "from 0",
+        "--alpha": "above 0", "--tol": "from 0", "--image-size": "image side",
+        "--colour": "choice",
     },
     "run_exp.py": {
         **SHARED, "--seed": "seed of run_exp.py", "--methods": "choice", "--datasets": "choice",

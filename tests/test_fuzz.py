@@ -10,10 +10,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clustering_common.backend import to_numpy
 from clustering_common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from clustering_common.dataset_files import read_idx, read_jf, read_npz
+from clustering_common.image_files import load_images
 from clustering_common.prepare_zip import unpack
 from clustering_common.run_folder import RunFolder
 from clustering_common.user_data import load_user_data
@@ -93,6 +95,10 @@ def make_zip(path):
     (path.parent / "part.npy").unlink()
 
 
+def make_image(path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)).save(path)
+
+
 def make_config(path):
     path.write_text(json.dumps({"dataset": "digits", "n_class": 10, "fc_layer_sizes": [30, 10]}))
 
@@ -140,6 +146,8 @@ KINDS = {
     "x.npz": (make_npz, load_user_data),
     "mnist.npz": (make_npz, lambda path: read_npz(path, ["X", "y"])),
     "x.csv": (make_csv, load_user_data),
+    "x.png": (make_image, lambda path: load_images(path.parent, image_size=4)),
+    "x.jpg": (make_image, lambda path: load_images(path.parent, image_size=4)),
     "images.gz": (make_idx, lambda path: read_idx(path, 3)),
     "usps_train.jf": (make_jf, read_jf),
     "sets.zip": (make_zip, unpacked),

@@ -157,7 +157,7 @@ def raises_line(text, *paths, error=ValueError):
 def test_missing_file(tmp_path, write):
     text = r"^path must be an existing file; got '.*/none.npy'\. Check its spelling and folder\.$"
     raises_line(text, tmp_path / "none.npy", error=FileNotFoundError)
-    raises_line(r"^path must be an existing file", tmp_path, error=FileNotFoundError)
+    raises_line(r"must be a folder with images; got none", tmp_path)
     path = write(np.ones((2, 2)), "x.npy")
     raises_line(r"^labels_path must be an existing", path, tmp_path / "y", error=FileNotFoundError)
 

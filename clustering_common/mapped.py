@@ -1,0 +1,39 @@
+"""Arrays that stay in their files: np.memmap, read a few rows at a time."""
+
+from typing import Any
+
+import numpy as np
+
+BLOCK_BYTES = 32 * 2**20  # of rows that are read, or fed to the device, at a time
+
+
+def is_mapped(X: Any) -> bool:
+    """Return whether an array is, or is a view of, an ``np.memmap``."""
+    while isinstance(X, np.ndarray):
+        if isinstance(X, np.memmap):
+            return True
+        X = X.base
+    return False
+
+
+def rows_of(X: Any, indices: np.ndarray) -> np.ndarray:
+    """Return rows of an array or a CSR matrix as float32, in the shape of the indices.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix of shape (n_samples, ...)
+    indices : int ndarray of any shape
+
+    Returns
+    -------
+    ndarray of shape (*indices.shape, ...)
+    """
+    flat = indices.ravel()
+    if hasattr(X, "toarray"):
+        rows = X[flat].toarray().astype(np.float32, copy=False)
+    else:
+        # In the order of the file, which a disk reads sooner.
+        order = np.argsort(flat, kind="stable")
+        rows = np.empty((len(flat), *X.shape[1:]), np.float32)
+        rows[order] = X[flat[order]]
+    return rows.reshape(*indices.shape, *X.shape[1:])

@@ -1,0 +1,137 @@
+"""A folder of images becomes samples; what is no image is one line."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import main
+from clustering_common import cli
+from clustering_common.image_files import load_images
+from clustering_common.user_data import load_user_data
+
+
+def save(path, pixels, mode=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, np.uint8), mode).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("b.png", "a.png", "sub/c.PNG", "sub/d.jpg"):
+        save(tmp_path / "images" / name, rng.integers(0, 256, (8, 6)))
+    (tmp_path / "images/notes.txt").write_text("no image")
+    save(tmp_path / "images/.hidden/e.png", np.zeros((3, 3)))
+    return tmp_path / "images"
+
+
+def test_names_and_pixels(folder):
+    X, names = load_images(folder)
+    assert names == ["a.png", "b.png", "sub/c.PNG", "sub/d.jpg"]
+    assert X.shape == (4, 8, 6) and X.dtype == np.float32
+    for row, name in enumerate(names):
+        with Image.open(folder / name) as image:
+            np.testing.assert_array_equal(X[row], np.asarray(image) / np.float32(255))
+    found = load_user_data(folder)
+    assert found.names == names and found.labels is None and (found.X == X).all()
+
+
+def test_one_image_in_colour_makes_all_rgb(folder):
+    save(folder / "e.png", np.full((8, 6, 3), [255, 0, 51]))
+    X, names = load_images(folder)
+    assert X.shape == (5, 8, 6, 3)
+    np.testing.assert_allclose(X[names.index("e.png")], np.full((8, 6, 3), [1, 0, 0.2]), atol=1e-6)
+    np.testing.assert_array_equal(X[0, ..., 0], X[0, ..., 2])
+    assert load_images(folder, colour="grey")[0].shape == (5, 8, 6)
+
+
+def test_sizes(folder):
+    X, _ = load_images(folder, image_size=4)
+    assert X.shape == (4, 4, 4)
+    assert load_images(folder, image_size=(5, 7))[0].shape == (4, 5, 7)
+    # A half averages: no pixel is left out.
+    half = np.zeros((8, 6))
+    half[::2] = 255
+    save(folder / "a.png", half)
+    small = load_images(folder, image_size=(4, 3))[0][0]
+    assert abs(small[1:-1] - 0.5).max() < 0.01
+    save(folder / "z.png", np.zeros((9, 6)))
+    with pytest.raises(ValueError, match=r"z\.png' must be of 8 x 6 pixels like 'a\.png'; got 9"):
+        load_images(folder)
+    assert load_images(folder, image_size=8)[0].shape == (5, 8, 8)
+
+
+def test_kinds_of_pixels(tmp_path):
+    save(tmp_path / "rgba.png", [[[255, 0, 0, 255], [255, 0, 0, 0]]])
+    X, _ = load_images(tmp_path)
+    np.testing.assert_allclose(X[0, 0], [[1, 0, 0], [1, 1, 1]])  # on white
+    (tmp_path / "rgba.png").unlink()
+    Image.fromarray(np.array([[0, 257, 65535]], np.uint16)).save(tmp_path / "deep.png")
+    np.testing.assert_allclose(load_images(tmp_path)[0][0, 0], [0, 1 / 255, 1])
+    Image.fromarray(np.array([[False, True, True]])).save(tmp_path / "deep.png")
+    np.testing.assert_allclose(load_images(tmp_path)[0][0, 0], [0, 1, 1])
+    Image.fromarray(np.array([[10, 200, 90]], np.uint8)).convert("P").save(tmp_path / "deep.png")
+    assert load_images(tmp_path)[0].shape == (1, 1, 3, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_damaged_files_are_one_line(folder, content):
+    (folder / "b.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"b\.png' must be a PNG or JPEG image; got") as caught:
+        load_images(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cut_file_is_one_line(folder):
+    path = folder / "b.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"b\.png' must be an intact image; got"):
+        load_images(folder)
+
+
+def test_bad_arguments(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="folder must be an existing folder"):
+        load_images(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="must be a folder with images; got none"):
+        load_images(tmp_path / "empty")
+    for size in (0, -1, 5000, (1, 2, 3), ()):
+        with pytest.raises(ValueError, match="image_size must be"):
+            load_images(folder, image_size=size)
+    with pytest.raises(ValueError, match="colour must be one of auto, grey, rgb; got 'blue'"):
+        load_images(folder, colour="blue")
+    np.save(tmp_path / "x.npy", np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="image_size must come with a folder of images; got 8"):
+        load_user_data(tmp_path / "x.npy", image_size=8)
+
+
+def test_too_many_pixels_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("clustering_common.image_files.MAX_PIXELS", 40)
+    save(tmp_path / "a.png", np.zeros((7, 6)))
+    with pytest.raises(ValueError, match="must be an image of at most 40 pixels; got 6 x 7"):
+        load_images(tmp_path, image_size=2)
+
+
+TINY = ["--n-clusters", "2", "--pretrain-epochs", "1", "--maxiter", "1", "--layer-sizes", "4", "2"]
+
+
+def test_main_takes_a_folder(folder, tmp_path, handlers):
+    out = tmp_path / "out"
+    argv = ["--data", str(folder), "--image-size", "8", *TINY, "-d", str(out), "-v", "0"]
+    assert cli.run(main.command, [*argv, "--method", "FcDEC-DA"]) == 0
+    with open(out / "samples.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == ["a.png", "b.png", "sub/c.PNG", "sub/d.jpg"]
+    assert [int(row["cluster"]) for row in rows] == np.load(out / "labels.npy").tolist()
+    assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    "argv", [["--image-size", "8"], ["--colour", "rgb"], ["--data", "x.npy", "--image-size", "8"]]
+)
+def test_flags_of_a_folder_want_one(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(main.command, [*argv, "--n-clusters", "2"])
+    assert stop.value.code == 2 and "must come with a folder as --data" in capsys.readouterr().err

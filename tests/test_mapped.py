@@ -1,0 +1,112 @@
+"""Arrays in files, np.memmap: read block by block, with the results of arrays in memory."""
+
+import numpy as np
+import pytest
+
+from clustering_common import mapped, training, user_data
+from clustering_common.mapped import is_mapped, rows_of
+from dec_da import ConvDEC, FcDCN, FcDEC, FcIDEC
+from kingdra_cluster import KingdraCluster
+
+DEC = {
+    "n_clusters": 3, "aug_pretrain": True, "aug_cluster": True, "pretrain_epochs": 2,
+    "update_interval": 3, "max_iter": 6, "tol": 0, "batch_size": 10, "random_state": 0,
+}  # fmt: skip
+KINGDRA = {
+    "n_class": 3, "n_en": 2, "high_th": 1, "thresh": 0, "n_iter": 2, "fc_layer_sizes": (5, 3),
+    "denoising_cost": (1, 1, 1), "batch_size": 10, "random_state": 0,
+}  # fmt: skip
+
+
+def on_disk(path, array):
+    np.save(path, array)
+    return np.load(path, mmap_mode="r")
+
+
+def test_views_of_a_file_are_known(tmp_path):
+    X = on_disk(tmp_path / "x.npy", np.zeros((4, 6), np.float32))
+    assert all(map(is_mapped, (X, np.asarray(X), X[1:], X.reshape(4, 2, 3))))
+    assert not any(map(is_mapped, (np.zeros(3), X + 1, X[[0, 1]].copy(), [1], None)))
+
+
+def test_rows_come_in_the_order_asked(tmp_path):
+    array = np.arange(24.0).reshape(8, 3)
+    X = on_disk(tmp_path / "x.npy", array)
+    indices = np.array([[7, 0, 3], [3, 1, 2]])
+    rows = rows_of(np.asarray(X), indices)
+    assert rows.dtype == np.float32 and rows.shape == (2, 3, 3)
+    np.testing.assert_array_equal(rows, array[indices])
+
+
+@pytest.mark.filterwarnings("ignore:After fit")
+@pytest.mark.parametrize(
+    ("family", "params"),
+    [
+        (FcDEC, {"layer_sizes": (5, 2)}),
+        (FcIDEC, {"layer_sizes": (5, 2)}),
+        (FcDCN, {"layer_sizes": (5, 2), "move_centers": True}),
+        (ConvDEC, {"filters": (2, 2, 2), "embedding_dim": 2}),
+    ],
+)
+def test_a_file_gives_what_an_array_gives(images, tmp_path, monkeypatch, family, params):
+    X = on_disk(tmp_path / "x.npy", images)
+    inside = family(**DEC, **params).fit(images)
+    # Blocks of two steps, chunks of seven rows.
+    monkeypatch.setattr(training, "BLOCK_BYTES", 2 * 10 * 64 * 4)
+    fed = family(**DEC, **params).fit(X)
+    np.testing.assert_array_equal(fed.labels_, inside.labels_)
+    np.testing.assert_allclose(fed.transform(X), inside.transform(images), atol=1e-4)
+    losses = [[row["loss"] for row in model.history_["pretrain"]] for model in (fed, inside)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:No round found")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_kingdra_too_and_other_numbers(blobs, tmp_path, dtype):
+    array = (10 * blobs).astype(dtype)
+    X = on_disk(tmp_path / "x.npy", array)
+    inside, fed = (KingdraCluster(**KINGDRA).fit(each) for each in (array, X))
+    np.testing.assert_array_equal(fed.labels_, inside.labels_)
+
+
+def test_the_data_is_not_copied_whole(tmp_path, monkeypatch):
+    X = on_disk(tmp_path / "x.npy", np.random.default_rng(0).random((5000, 16), np.float32))
+    most = []
+    original = mapped.rows_of
+
+    def watched(X, indices):
+        most.append(indices.size)
+        return original(X, indices)
+
+    monkeypatch.setattr("dec_da.models.rows_of", watched)
+    monkeypatch.setattr(training, "BLOCK_BYTES", 100 * 16 * 4)
+    model = FcDEC(
+        3, layer_sizes=(4, 2), pretrain_epochs=1, max_iter=5, update_interval=5, batch_size=50,
+        random_state=0,
+    ).fit(X)  # fmt: skip
+    assert len(model.labels_) == 5000 and max(most) <= 100
+
+
+def test_values_that_are_not_finite_are_found(tmp_path):
+    array = np.zeros((300, 4), np.float32)
+    array[277, 2] = np.nan
+    X = on_disk(tmp_path / "x.npy", array)
+    with pytest.raises(ValueError, match="the first is row 277"):
+        FcDEC(2).fit(X)
+
+
+def test_a_large_file_stays_one(tmp_path, monkeypatch):
+    array = np.random.default_rng(0).random((20, 4), np.float32)
+    np.save(tmp_path / "x.npy", array)
+    assert not is_mapped(user_data.load_user_data(tmp_path / "x.npy").X)
+    monkeypatch.setattr(user_data, "memory_bytes", lambda: 1000)
+    X = user_data.load_user_data(tmp_path / "x.npy").X
+    assert is_mapped(X)
+    np.testing.assert_array_equal(X, array)
+    np.save(tmp_path / "x.npy", array.astype(np.float64))
+    with pytest.raises(ValueError, match="must be of float32, as it is too large to convert"):
+        user_data.load_user_data(tmp_path / "x.npy")
+    content = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(content[:-9])
+    with pytest.raises(ValueError, match=r"must be a \.npy file; got 640 bytes declared and 631"):
+        user_data.load_user_data(tmp_path / "x.npy")
