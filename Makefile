@@ -1,5 +1,5 @@
 # Everything CI runs, by name. `make check` is all of it.
-.PHONY: check test slow lint
+.PHONY: check test slow lint docs
 WORKERS ?= 2
 
 check: test lint
@@ -15,3 +15,6 @@ lint:
 	ruff check .
 	ruff format --check .
 	mypy
+
+docs:
+	PYTHONPATH=. mkdocs build

@@ -1,0 +1,142 @@
+"""How many clusters: fit an estimator with several, and show what speaks for each.
+
+python -m clustering_common.select_k --data FILE --k 2-15 [--estimator dec_da.FcDEC]
+"""
+
+import argparse
+import importlib
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from clustering_common import cli, files
+from clustering_common.evidence import COLUMNS, Evidence, plot, report, select_k
+
+__all__ = ["Evidence", "plot", "report", "select_k"]
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers that '2-15' or '5' names."""
+    low, _, high = text.partition("-")
+    try:
+        ks = list(range(int(low), int(high or low) + 1))
+    except ValueError:
+        ks = []
+    if not ks or ks[0] < 2 or ks[-1] > 1000:
+        raise argparse.ArgumentTypeError(f"must be like 8 or 2-15, from 2 to 1000; got {text!r}")
+    return ks
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = cli.OneLineParser(
+        prog="python -m clustering_common.select_k",
+        description="Fit an estimator with several numbers of clusters and show what speaks for "
+        "each, without labels.",
+    )
+    add = parser.add_argument
+    add("--data", type=cli.path, metavar="FILE", help=".npy, .npz, .csv or a folder of images")
+    add("--dataset", help="a known data set, such as digits, instead of --data")
+    add("--data-dir", type=cli.path, default="data", metavar="FOLDER", help="of --dataset")
+    add("--image-size", nargs="+", type=cli.number(int, 1, high=4096), metavar="PIXELS",
+        help="of a folder's images")  # fmt: skip
+    add("--k", nargs="+", type=numbers, default=[list(range(2, 16))], metavar="K",
+        help="candidates, such as 2-15 (the default) or 5 10 20")  # fmt: skip
+    add("--estimator", default="dec_da.FcDEC", metavar="MODULE.CLASS",
+        help="default: dec_da.FcDEC; kingdra_cluster.KingdraCluster, sklearn.cluster.KMeans, "
+        "...")  # fmt: skip
+    add("--set", nargs="+", default=[], metavar="NAME=VALUE",
+        help="its arguments, such as aug_pretrain=true pretrain_epochs=50")  # fmt: skip
+    add("--seeds", type=cli.number(int, 1), default=3, help="fits of each candidate; default: 3")
+    add("--seed", type=cli.number(int, 0, high=2**31), default=0, help="the first; default: 0")
+    add("-d", "--save-dir", type=cli.path, default="results/select_k", metavar="FOLDER",
+        help="gets select_k.csv and, with matplotlib, select_k.png")  # fmt: skip
+    return parser
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if bool(args.data) == bool(args.dataset):
+        parser.error("one of --data and --dataset must be given")
+    return args
+
+
+def _settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments of NAME=VALUE texts; a value is JSON, or text as it is."""
+    settings = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--set must be NAME=VALUE; got {pair!r}. Write it so.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        settings[name] = tuple(value) if isinstance(value, list) else value
+    return settings
+
+
+def _make_estimator(path: str, settings: dict[str, Any]) -> Any:
+    """Return the estimator of 'module.Class'."""
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+        known = cls().get_params()
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"--estimator must be MODULE.CLASS of an estimator; got {path!r}. "
+            "Such as dec_da.FcDEC or kingdra_cluster.KingdraCluster."
+        ) from error
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise ValueError(
+            f"--set must name arguments of {name}; got {unknown[0]!r}. It has {', '.join(known)}."
+        )
+    return cls(**settings)
+
+
+def command(argv: Sequence[str] | None = None) -> None:
+    """Run what the arguments ask for."""
+    args = _parsed(argv)
+    with cli.quiet_start():
+        import keras  # noqa: F401 (starts the engine)
+    from clustering_common.datasets import load_dataset
+    from clustering_common.user_data import load_user_data
+
+    estimator = _make_estimator(args.estimator, _settings(args.set))
+    folder = files.writable_folder("--save-dir", args.save_dir)
+    if args.data:
+        with cli.naming({"path": "--data", "image_size": "--image-size"}):
+            X = load_user_data(args.data, image_size=args.image_size).X
+    else:
+        dataset = load_dataset(args.dataset, args.data_dir)
+        X = dataset.vectors
+    ks = sorted(set(itertools.chain.from_iterable(args.k)))
+    found = select_k(
+        estimator, X, ks, n_seeds=args.seeds, seed=args.seed,
+        say=_progress,
+    )  # fmt: skip
+    _say(report(found))
+    files.write_csv(folder / "select_k.csv", COLUMNS, [asdict(evidence) for evidence in found])
+    try:
+        plot(found, folder / "select_k.png")
+        _say(f"Written to {folder / 'select_k.csv'} and {folder / 'select_k.png'}.")
+    except ImportError:
+        _say(f"Written to {folder / 'select_k.csv'}. For the picture: pip install matplotlib.")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _progress(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(command))
