@@ -76,4 +76,4 @@ def test_a_run_with_other_settings_is_refused(tmp_path, record):
 
 def test_every_row_of_both_papers_is_listed(tmp_path):
     page = results_page.page(results_page.read_records(tmp_path))
-    assert page.count("| not run |") == 5 * 4 * 4 + 5 * 5 + 2
+    assert page.count("| not run |") == 5 * 4 * 4 + 10 + 5 * 5 + 2
