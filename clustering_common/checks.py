@@ -74,10 +74,7 @@ def check_finite(name: str, values: np.ndarray) -> None:
     """Raise ValueError when ``values`` holds NaN or infinity, with the first row that does."""
     n_rows = max(1, CHUNK // max(1, math.prod(values.shape[1:])))
     finite = np.concatenate(
-        [
-            np.isfinite(values[start : start + n_rows]).all(axis=tuple(range(1, values.ndim)))
-            for start in range(0, len(values), n_rows)
-        ]
+        [_finite_rows(values[start : start + n_rows]) for start in range(0, len(values), n_rows)]
     )
     if not finite.all():
         raise ValueError(
@@ -85,6 +82,13 @@ def check_finite(name: str, values: np.ndarray) -> None:
             f"{len(values)} rows, the first is row {np.argmin(finite)}. "
             "Drop these rows or impute their values (sklearn.impute.SimpleImputer)."
         )
+
+
+def _finite_rows(values: np.ndarray) -> np.ndarray:
+    """Return whether all of each row is finite, in single precision."""
+    with np.errstate(over="ignore"):
+        single = np.asarray(values, np.float32)
+    return np.asarray(np.isfinite(single.reshape(len(single), -1)).all(axis=1))
 
 
 def check_sizes(name: str, sizes: Any) -> None:

@@ -18,11 +18,13 @@ from sklearn.base import clone
 from sklearn.metrics import adjusted_rand_score, davies_bouldin_score, silhouette_score
 
 from clustering_common import cli, files
+from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.checks import check_number
 
 SAMPLE = 5000  # samples of the silhouette, whose time grows with their square
 SURE = 0.9
 MEANINGS = """\
+The first two are taken on the embedding before clustering, without one on the data itself.
 silhouette      -1 to 1, higher is better: samples are nearer to their own cluster than to the next.
 davies_bouldin  0 up, lower is better: spread of clusters against the distance between them.
 stability       0 to 1, higher is better: other seeds find the same clusters (mean ARI of pairs).
@@ -118,14 +120,21 @@ def select_k(
         raise ValueError(f"ks must be numbers of clusters; got {ks!r}. Give two at least.")
     for k in ks:
         check_number("each of ks", k, integer=True, low=2)
-    for k in ks:
         _with_k(estimator, k, seed)
+    n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+    if max(ks) >= n_samples:
+        raise ValueError(
+            f"ks must be below n_samples={n_samples}; got {max(ks)!r}. Leave out the largest."
+        )
+    sample = np.arange(n_samples)
+    if n_samples > SAMPLE:
+        sample = np.sort(np.random.default_rng(seed).permutation(n_samples)[:SAMPLE])
     runs: dict[int, list[dict[str, Any]]] = {int(k): [] for k in ks}
     with tempfile.TemporaryDirectory() as folder:
         for one_seed in range(seed, seed + n_seeds):
-            ready, space = _pretrained(estimator, X, one_seed, Path(folder))
+            ready, space = _pretrained(estimator, X, sample, one_seed, Path(folder))
             for k, found in runs.items():
-                found.append(_fitted(_with_k(ready, k, one_seed), X, space))
+                found.append(_fitted(_with_k(ready, k, one_seed), X, space, sample))
                 say(f"seed {one_seed}, k {k}: silhouette {found[-1]['silhouette']:.3f}")
     return _ranked([_evidence(k, found) for k, found in runs.items()])
 
@@ -145,55 +154,54 @@ def _with_k(estimator: Any, k: int, seed: int) -> Any:
     return clone(estimator).set_params(**changed)
 
 
-def _pretrained(estimator: Any, X: Any, seed: int, folder: Path) -> tuple[Any, Any]:
-    """Return the estimator with its pretraining done, and the space in which all k compare."""
+def _pretrained(
+    estimator: Any, X: Any, sample: np.ndarray, seed: int, folder: Path
+) -> tuple[Any, np.ndarray]:
+    """Return the estimator with its pretraining done, and a sample in the space of all k."""
     params = estimator.get_params(deep=False)
     if not {"pretrained_weights", "max_iter"} <= set(params):
-        return estimator, _rows(X)
+        rows = X[sample] if hasattr(X, "shape") else np.asarray(X)[sample]
+        rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
+        return estimator, rows.reshape(len(rows), -1)
     first = _with_k(estimator, 2, seed).set_params(max_iter=0).fit(X)
     path = folder / f"seed{seed}.h5"
     first.save(path)
     ready = clone(estimator)
     if params["pretrained_weights"] is None:
         ready.set_params(pretrained_weights=str(path))
-    return ready, first.transform(X)
+    return ready, first.transform(X)[sample]
 
 
-def _fitted(estimator: Any, X: Any, space: Any) -> dict[str, Any]:
-    """Fit, and return the measures of one run and its labels."""
+def _fitted(estimator: Any, X: Any, space: np.ndarray, sample: np.ndarray) -> dict[str, Any]:
+    """Fit, and return the measures of one run and its labels; NaN where it diverged."""
     begin = time.monotonic()
-    labels = np.asarray(estimator.fit(X).labels_)
-    n_used = len(np.unique(labels))
-    is_scored = 2 <= n_used < len(labels)
-    size = SAMPLE if len(labels) > SAMPLE else None
-    found = {
-        "labels": labels,
-        "used": n_used,
-        "silhouette": silhouette_score(space, labels, sample_size=size, random_state=0)
-        if is_scored
-        else np.nan,
-        "davies_bouldin": davies_bouldin_score(space, labels) if is_scored else np.nan,
-        "sure": np.nan,
-        "coverage": np.nan,
-        "seconds": time.monotonic() - begin,
-    }
+    found = dict.fromkeys(("silhouette", "davies_bouldin", "sure", "coverage"), np.nan)
+    try:
+        labels = np.asarray(estimator.fit(X).labels_)
+    except TrainingDivergedError:
+        return {**found, "labels": None, "used": 0, "seconds": time.monotonic() - begin}
+    seconds = time.monotonic() - begin
+    if 2 <= len(np.unique(labels[sample])) < len(sample):
+        found["silhouette"] = silhouette_score(space, labels[sample])
+        found["davies_bouldin"] = davies_bouldin_score(space, labels[sample])
     if hasattr(estimator, "predict_proba"):
         found["sure"] = float(np.mean(estimator.predict_proba(X).max(axis=1) > SURE))
     history = getattr(estimator, "history_", None)
     if isinstance(history, list) and history and "coverage" in history[-1]:
         found["coverage"] = float(history[-1]["coverage"])
-    return found
-
-
-def _rows(X: Any) -> np.ndarray:
-    X = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
-    return X.reshape(len(X), -1)
+    return {**found, "labels": labels, "used": len(np.unique(labels)), "seconds": seconds}
 
 
 def _evidence(k: int, runs: Sequence[dict[str, Any]]) -> Evidence:
     """Return the means over the seeds."""
-    pairs = itertools.combinations([run["labels"] for run in runs], 2)
-    agreements = [adjusted_rand_score(one, two) for one, two in pairs]
+    # Runs that collapsed agree on nothing that is worth it.
+    pairs = itertools.combinations(runs, 2)
+    agreements = [
+        adjusted_rand_score(one["labels"], two["labels"])
+        if min(one["used"], two["used"]) > 1
+        else np.nan
+        for one, two in pairs
+    ]
     names = ("silhouette", "davies_bouldin", "sure", "coverage")
     means = {name: float(np.mean([run[name] for run in runs])) for name in names}
     return Evidence(
@@ -251,5 +259,9 @@ def report(found: Sequence[Evidence]) -> str:
     if len(best) > 1:
         words += f", then {' and '.join(map(str, best[1:]))}"
     words += ". Look at these first; where the measures disagree, the data has no one answer."
+    if any(evidence.used < evidence.k for evidence in found[:3]):
+        words += " Of these, some seeds left clusters empty (used below k): count what is used."
+    if np.isnan(found[0].rank):
+        words = "No measure is known for any of them: every run was one cluster or diverged."
     shown = [[None if value != value else value for value in row] for row in rows]
     return "\n".join([cli.table(COLUMNS, shown), "", MEANINGS, "", words])

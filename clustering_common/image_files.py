@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from clustering_common.array_files import file_error
+from clustering_common.array_files import file_error, memory_bytes
 from clustering_common.checks import check_choice, check_number
 
 __all__ = ["SUFFIXES", "image_paths", "load_images"]
@@ -19,13 +21,14 @@ __all__ = ["SUFFIXES", "image_paths", "load_images"]
 SUFFIXES = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")
 COLOURS = ("auto", "grey", "rgb")
-GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+GREY_MODES = ("1", "L", "LA", "I", "I;16")
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # of EXIF: height and width change places
 MAX_PIXELS = 1 << 26  # of one file
 MAX_SIDE = 1 << 12  # of what becomes of it
 # What Pillow raises on a damaged file.
 IMAGE_ERRORS = (
     UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError,
-    EOFError, MemoryError,
+    EOFError, MemoryError, struct.error, TypeError, KeyError, IndexError, AttributeError,
 )  # fmt: skip
 
 
@@ -95,10 +98,16 @@ def load_images(
     if size is None:
         size = _common_size(paths, shapes)
     is_grey = colour == "grey" or (colour == "auto" and all(m in GREY_MODES for m in modes))
-    X = np.empty((len(paths), *size, *(() if is_grey else (3,))), np.float32)
+    shape = (len(paths), *size, *(() if is_grey else (3,)))
+    if 4 * math.prod(shape) > memory_bytes():
+        found = f"{4 * math.prod(shape) >> 20} MB of pixels"
+        wanted = f"a folder of images for the {memory_bytes() >> 20} MB of memory here"
+        raise file_error(source, wanted, found, "Give a smaller image_size.")
+    X = np.empty(shape, np.float32)
     for row, path in enumerate(paths):
         X[row] = _pixels(path, size, is_grey)
-    return X, [path.relative_to(source).as_posix() for path in paths]
+    names = [path.relative_to(source).as_posix() for path in paths]
+    return X, [name.encode("utf-8", "replace").decode() for name in names]
 
 
 def _check_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
@@ -136,7 +145,12 @@ def _header(path: Path) -> tuple[str, tuple[int, int]]:
         mode = image.mode
         if mode == "P":  # colours by number
             mode = "RGB"
-        return mode, (image.height, image.width)
+        try:
+            is_turned = image.getexif().get(ORIENTATION) in TURNED
+        except IMAGE_ERRORS as error:
+            raise file_error(path, "an intact image", _reason(error)) from error
+        size = (image.height, image.width)
+        return mode, size[::-1] if is_turned else size
 
 
 def _common_size(paths: list[Path], shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -157,6 +171,8 @@ def _pixels(path: Path, size: tuple[int, int], is_grey: bool) -> NDArray[np.floa
     """Return an image's pixels from 0 to 1, (height, width) or (height, width, 3)."""
     with _opened(path) as image:
         try:
+            image.draft(None, (2 * max(size), 2 * max(size)))  # a JPEG unpacks no more than that
+            image = ImageOps.exif_transpose(image)  # as the camera was held
             image = _on_white(_of_8_bits(image)).convert("L" if is_grey else "RGB")
             if (image.height, image.width) != size:
                 image = image.resize(size[::-1], Image.Resampling.BILINEAR)

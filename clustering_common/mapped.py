@@ -4,16 +4,35 @@ from typing import Any
 
 import numpy as np
 
+LARGE_BYTES = 1 << 30  # as float32; smaller arrays are read whole, those of joblib's workers too
 BLOCK_BYTES = 32 * 2**20  # of rows that are read, or fed to the device, at a time
 
 
 def is_mapped(X: Any) -> bool:
     """Return whether an array is, or is a view of, an ``np.memmap``."""
     while isinstance(X, np.ndarray):
-        if isinstance(X, np.memmap):
+        if isinstance(X, np.memmap) and X._mmap is not None:  # type: ignore[attr-defined]
             return True
         X = X.base
     return False
+
+
+def stays_in_file(X: Any) -> bool:
+    """Return whether an array is read from its file block by block: those of a gigabyte and more.
+
+    Raises
+    ------
+    ValueError
+        If its rows do not lie one after the other.
+    """
+    if not is_mapped(X) or 4 * X.size < LARGE_BYTES:
+        return False
+    if not X.flags.c_contiguous:
+        raise ValueError(
+            "X must lie row by row in its file to be read from there; got columns or a part of "
+            "each row. Write it anew in C order, block by block."
+        )
+    return True
 
 
 def rows_of(X: Any, indices: np.ndarray) -> np.ndarray:

@@ -62,6 +62,8 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if bool(args.data) == bool(args.dataset):
         parser.error("one of --data and --dataset must be given")
+    if args.image_size and not args.data:
+        parser.error(f"--image-size must come with a folder as --data; got {args.image_size!r}")
     return args
 
 
@@ -115,6 +117,8 @@ def command(argv: Sequence[str] | None = None) -> None:
     else:
         dataset = load_dataset(args.dataset, args.data_dir)
         X = dataset.vectors
+    if not hasattr(estimator, "aug_pretrain"):  # who takes no images
+        X = X.reshape(len(X), -1)
     ks = sorted(set(itertools.chain.from_iterable(args.k)))
     found = select_k(
         estimator, X, ks, n_seeds=args.seeds, seed=args.seed,

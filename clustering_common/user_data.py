@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from clustering_common.array_files import (
     file_error,
     map_npy,
-    memory_bytes,
     npz_names,
     read_npy,
     read_npz,
@@ -21,13 +20,12 @@ from clustering_common.array_files import (
 from clustering_common.checks import check_finite
 from clustering_common.csv_files import LABEL_NAMES, is_number, read_csv, read_csv_labels
 from clustering_common.image_files import load_images
-from clustering_common.mapped import is_mapped
+from clustering_common.mapped import LARGE_BYTES, is_mapped
 
 __all__ = ["UserData", "load_user_data"]
 
 SUFFIXES = (".csv", ".npy", ".npz")
 DATA_NAMES = ("x", "X", "data")
-MAPPED_SHARE = 0.25  # of the memory; larger .npy files stay on the disk
 # Of a label, and of all of them as an array, whose every item is as long as the longest.
 MAX_LABEL_CHARACTERS = 1000
 MAX_LABELS_BYTES = 1 << 28
@@ -74,7 +72,7 @@ def load_user_data(
     path : path
         Samples: vectors (n, d), images (n, height, width) or (n, height, width, channels).
         uint8 is divided by 255; any other kind keeps its values and becomes float32. A .npy file
-        of float32 that takes more than a quarter of the memory stays a file (np.memmap).
+        of float32, of a gigabyte and more, stays a file (np.memmap).
     labels_path : path, default=None
         Labels, one for each sample, alone in a file of the same kinds. They take the place of
         labels found in `path`.
@@ -146,8 +144,11 @@ def _read(source: Path, wants_labels: bool = False) -> tuple[Any, Any]:
     if suffix == ".npy":
         if wants_labels:
             return None, read_npy(source)
-        is_large = source.stat().st_size > MAPPED_SHARE * memory_bytes()
-        return (map_npy if is_large else read_npy)(source), None
+        if source.stat().st_size > LARGE_BYTES:
+            samples = map_npy(source)
+            if samples.dtype == np.float32 and samples.flags.c_contiguous:
+                return samples, None
+        return read_npy(source), None
     if suffix == ".npz":
         return _read_npz(source, wants_labels)
     return (None, read_csv_labels(source)) if wants_labels else read_csv(source)
@@ -182,9 +183,6 @@ def _check_samples(source: Path, samples: NDArray[Any]) -> NDArray[np.float32]:
         found = f"shape {samples.shape}"
         raise file_error(source, f"{wanted} without zeros", found, "Reshape and save it again.")
     if is_mapped(samples):
-        if samples.dtype != np.float32:
-            found, way_out = f"dtype {samples.dtype}", "Write it anew, rows by rows, as float32."
-            raise file_error(source, "of float32, as it is too large to convert", found, way_out)
         check_finite(str(source), samples)
         return samples
     if samples.dtype == np.uint8:

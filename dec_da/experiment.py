@@ -201,8 +201,8 @@ def _run(
     estimator.save(place.path / MODEL_FILE)
     files.write_array(place.path / LABELS_FILE, estimator.labels_)
     if task.names is not None:
-        found = zip(task.names, estimator.predict_proba(task.X), strict=True)
-        rows = [{"file": name, "cluster": q.argmax(), "probability": q.max()} for name, q in found]
+        found = zip(task.names, estimator.labels_, estimator.predict_proba(task.X), strict=True)
+        rows = [{"file": name, "cluster": k, "probability": q[k]} for name, k, q in found]
         files.write_csv(place.path / SAMPLES_FILE, ("file", "cluster", "probability"), rows)
     if task.labels is not None and pixel_scores is None:
         logger.info("k-means on pixels, for comparison")

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from clustering_common import backend
-from clustering_common.mapped import is_mapped, rows_of
+from clustering_common.mapped import rows_of, stays_in_file
 from clustering_common.training import ROWS_PER_CALL, SteppedModel, row_chunks
 from dec_da.assignment import ClusteringLayer, kl_divergence, target_distribution
 from dec_da.augmentation import RandomAffine
@@ -22,7 +22,7 @@ class _ImageModel(SteppedModel):
     ----------
     X : ndarray of shape (n_samples, ...)
         The clean data, in the encoder's layout. It stays on the device; of an array in a file
-        (np.memmap), blocks of rows are fed.
+        (np.memmap of a gigabyte or more), blocks of rows are fed.
     image_shape : tuple of int, optional
         (height, width, channels) of a sample; needed to augment.
     augment_seed : int, optional
@@ -39,8 +39,8 @@ class _ImageModel(SteppedModel):
         precision: str = "float32",
     ):
         super().__init__(precision=precision)
-        self.X = X if is_mapped(X) else None
-        self.data = None if is_mapped(X) else self.add_resident(X, "data")
+        self.X = X if stays_in_file(X) else None
+        self.data = self.add_resident(X, "data") if self.X is None else None
         self.n_samples, self.sample_shape = len(X), X.shape[1:]
         self.image_shape = image_shape or ()
         self.augment = None if augment_seed is None else RandomAffine(seed=augment_seed)

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from clustering_common.checks import check_finite
-from clustering_common.mapped import is_mapped
+from clustering_common.mapped import stays_in_file
 from dec_da.augmentation import image_shape
 
 
@@ -30,7 +30,7 @@ class SampleLayout:
         """Return ``X`` as finite float32 in the network's layout; ``reset`` learns the shape."""
         # Only of lists: NumPy must not be asked about other array-likes.
         n_axes = np.ndim(X) if isinstance(X, list | tuple) else getattr(X, "ndim", 2)
-        dtype = "numeric" if is_mapped(X) else np.float32  # a copy of a file might not fit
+        dtype = "numeric" if stays_in_file(X) else np.float32  # a copy of a file might not fit
         if n_axes > 2:
             X = check_array(X, dtype=dtype, allow_nd=True, ensure_all_finite=False)
             if reset:

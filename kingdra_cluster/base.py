@@ -16,7 +16,7 @@ from clustering_common.backend import PRECISIONS
 from clustering_common.callbacks import Progress
 from clustering_common.checks import check_choice, check_finite, check_flag, check_number
 from clustering_common.fitting import ResumableFit, documented_fit
-from clustering_common.mapped import is_mapped
+from clustering_common.mapped import stays_in_file
 from clustering_common.persistence import SavedClusterer
 from clustering_common.run_state import EVERY, RunState
 from clustering_common.saved_state import check_arrays
@@ -218,7 +218,7 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
             self,
             X,
             accept_sparse="csr",
-            dtype="numeric" if is_mapped(X) else np.float32,  # a copy of a file might not fit
+            dtype="numeric" if stays_in_file(X) else np.float32,  # a copy of a file might not fit
             reset=reset,
             ensure_all_finite=False,
         )

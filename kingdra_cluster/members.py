@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from clustering_common import backend
-from clustering_common.mapped import is_mapped, rows_of
+from clustering_common.mapped import rows_of, stays_in_file
 from clustering_common.seeds import SeedStream
 from clustering_common.training import (
     BatchSchedule,
@@ -90,7 +90,7 @@ class LadderTrainer(SteppedModel):
         super().__init__(precision=precision)
         self.network = network
         self.settings = settings
-        self.is_fed = hasattr(X, "toarray") or is_mapped(X)
+        self.is_fed = hasattr(X, "toarray") or stays_in_file(X)
         self.X = X if self.is_fed else None
         if not self.is_fed:
             self.data = self.add_resident(X, "data")

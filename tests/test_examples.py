@@ -24,7 +24,7 @@ CLOSING = {
 def test_an_example_runs(name):
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / name],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     pattern, least = CLOSING[name]

@@ -76,6 +76,23 @@ def test_kinds_of_pixels(tmp_path):
     assert load_images(tmp_path)[0].shape == (1, 1, 3, 3)
 
 
+def test_photos_stand_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned to the left when it was taken
+    pixels = np.zeros((8, 16), np.uint8)
+    pixels[:, :8] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    X, _ = load_images(tmp_path)
+    assert X.shape == (1, 16, 8)
+    assert X[0, :7].min() > 0.9 and X[0, 9:].max() < 0.1
+
+
+def test_more_images_than_memory_are_refused(folder, monkeypatch):
+    monkeypatch.setattr("clustering_common.image_files.memory_bytes", lambda: 3 << 20)
+    with pytest.raises(ValueError, match=r"got 15 MB of pixels\. Give a smaller image_size"):
+        load_images(folder, image_size=1000)
+
+
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
 def test_damaged_files_are_one_line(folder, content):
     (folder / "b.png").write_bytes(content)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from clustering_common import mapped, training, user_data
-from clustering_common.mapped import is_mapped, rows_of
-from dec_da import ConvDEC, FcDCN, FcDEC, FcIDEC
+from clustering_common import mapped, results, training, user_data
+from clustering_common.mapped import is_mapped, rows_of, stays_in_file
+from dec_da import ConvDEC, FcDCN, FcDEC, FcIDEC, models
 from kingdra_cluster import KingdraCluster
 
 DEC = {
@@ -18,6 +18,13 @@ KINGDRA = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def large(monkeypatch):
+    """Let every array in a file count as large."""
+    monkeypatch.setattr(mapped, "LARGE_BYTES", 1)
+    monkeypatch.setattr(user_data, "LARGE_BYTES", 1)
+
+
 def on_disk(path, array):
     np.save(path, array)
     return np.load(path, mmap_mode="r")
@@ -26,7 +33,28 @@ def on_disk(path, array):
 def test_views_of_a_file_are_known(tmp_path):
     X = on_disk(tmp_path / "x.npy", np.zeros((4, 6), np.float32))
     assert all(map(is_mapped, (X, np.asarray(X), X[1:], X.reshape(4, 2, 3))))
-    assert not any(map(is_mapped, (np.zeros(3), X + 1, X[[0, 1]].copy(), [1], None)))
+    assert not any(map(is_mapped, (np.zeros(3), X + 1, X[[0, 1]], X.copy(), [1], None)))
+
+
+def test_small_files_are_read_whole(tmp_path, monkeypatch):
+    # joblib hands arrays of a megabyte to its workers as np.memmap.
+    X = on_disk(tmp_path / "x.npy", np.zeros((4, 6), np.float32))
+    assert stays_in_file(X)
+    monkeypatch.setattr(mapped, "LARGE_BYTES", 97)
+    assert not stays_in_file(X)
+
+
+def test_columns_are_refused(tmp_path):
+    X = on_disk(tmp_path / "x.npy", np.asfortranarray(np.zeros((20, 6), np.float32)))
+    with pytest.raises(ValueError, match="X must lie row by row in its file"):
+        FcDEC(2).fit(X)
+
+
+def test_kmeans_learns_from_a_part(tmp_path, monkeypatch):
+    array = np.repeat(np.eye(3, dtype=np.float32), 50, axis=0)
+    monkeypatch.setattr(results, "KMEANS_BYTES", 60 * 12)
+    found = results.kmeans_baseline(on_disk(tmp_path / "x.npy", array), 3, np.arange(150) // 50, 0)
+    assert found["acc"] == 1
 
 
 def test_rows_come_in_the_order_asked(tmp_path):
@@ -51,8 +79,10 @@ def test_rows_come_in_the_order_asked(tmp_path):
 def test_a_file_gives_what_an_array_gives(images, tmp_path, monkeypatch, family, params):
     X = on_disk(tmp_path / "x.npy", images)
     inside = family(**DEC, **params).fit(images)
-    # Blocks of two steps, chunks of seven rows.
-    monkeypatch.setattr(training, "BLOCK_BYTES", 2 * 10 * 64 * 4)
+    # Blocks of two steps, chunks of 15 rows.
+    monkeypatch.setattr(training, "BLOCK_BYTES", 2 * 10 * (64 * 4 + 4))
+    for module in (training, models):
+        monkeypatch.setattr(module, "ROWS_PER_CALL", 15)
     fed = family(**DEC, **params).fit(X)
     np.testing.assert_array_equal(fed.labels_, inside.labels_)
     np.testing.assert_allclose(fed.transform(X), inside.transform(images), atol=1e-4)
@@ -98,14 +128,11 @@ def test_values_that_are_not_finite_are_found(tmp_path):
 def test_a_large_file_stays_one(tmp_path, monkeypatch):
     array = np.random.default_rng(0).random((20, 4), np.float32)
     np.save(tmp_path / "x.npy", array)
-    assert not is_mapped(user_data.load_user_data(tmp_path / "x.npy").X)
-    monkeypatch.setattr(user_data, "memory_bytes", lambda: 1000)
     X = user_data.load_user_data(tmp_path / "x.npy").X
     assert is_mapped(X)
     np.testing.assert_array_equal(X, array)
-    np.save(tmp_path / "x.npy", array.astype(np.float64))
-    with pytest.raises(ValueError, match="must be of float32, as it is too large to convert"):
-        user_data.load_user_data(tmp_path / "x.npy")
+    np.save(tmp_path / "x.npy", array.astype(np.float64))  # converted in memory
+    assert not is_mapped(user_data.load_user_data(tmp_path / "x.npy").X)
     content = (tmp_path / "x.npy").read_bytes()
     (tmp_path / "x.npy").write_bytes(content[:-9])
     with pytest.raises(ValueError, match=r"must be a \.npy file; got 640 bytes declared and 631"):

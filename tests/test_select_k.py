@@ -5,12 +5,14 @@ import csv
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 from sklearn.metrics import davies_bouldin_score, silhouette_score
 from sklearn.preprocessing import StandardScaler
 
-from clustering_common import cli, select_k
+from clustering_common import cli, evidence, select_k
+from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.select_k import report
 from dec_da import FcDEC
 from kingdra_cluster import KingdraCluster
@@ -29,7 +31,7 @@ def four():
 
 def test_the_right_number_comes_first(four):
     found = select_k.select_k(KMeans(), four, range(2, 7), n_seeds=2)
-    assert sorted(evidence.k for evidence in found) == [2, 3, 4, 5, 6]
+    assert sorted(one.k for one in found) == [2, 3, 4, 5, 6]
     best = found[0]
     assert (best.k, best.used, best.stability, best.rank) == (4, 4, 1.0, 1.0)
     labels = KMeans(4, random_state=0).fit(four).labels_
@@ -50,15 +52,15 @@ def test_pretraining_is_done_once_a_seed(blobs, monkeypatch):
     estimator = FcDEC(**DEC)
     found = select_k.select_k(estimator, blobs, [2, 3, 4], n_seeds=2, seed=7)
     assert sum(epochs) == 2 and len(epochs) == 8
-    assert all(0 <= evidence.sure <= 1 for evidence in found)
+    assert all(0 <= one.sure <= 1 for one in found)
     assert estimator.get_params() == FcDEC(**DEC).get_params() and not hasattr(estimator, "labels_")
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_kingdra_shows_its_coverage(blobs):
     found = select_k.select_k(KingdraCluster(3, **KINGDRA), blobs, [2, 3], n_seeds=1)
-    assert all(0 <= evidence.coverage <= 1 for evidence in found)
-    assert all(np.isnan(evidence.stability) for evidence in found)
+    assert all(0 <= one.coverage <= 1 for one in found)
+    assert all(np.isnan(one.stability) for one in found)
 
 
 def test_a_single_cluster_has_no_measures_and_ranks_last(four):
@@ -74,10 +76,29 @@ def test_a_single_cluster_has_no_measures_and_ranks_last(four):
     assert found[-1].used == 1
 
 
+def test_a_sample_has_the_measures_of_all(four, monkeypatch):
+    whole = select_k.select_k(KMeans(), four, [3, 4], n_seeds=1)
+    monkeypatch.setattr(evidence, "SAMPLE", 60)
+    part = select_k.select_k(KMeans(), csr_matrix(four), [3, 4], n_seeds=1)
+    assert part[0].k == 4 and abs(part[0].silhouette - whole[0].silhouette) < 0.1
+
+
+def test_what_diverges_ranks_last(four):
+    class Diverging(KMeans):
+        def fit(self, X, y=None):
+            if self.n_clusters == 4:
+                raise TrainingDivergedError("The loss became nan.")
+            return super().fit(X)
+
+    found = select_k.select_k(Diverging(), four, [3, 4, 5], n_seeds=2)
+    assert found[-1].k == 4 and found[-1].used == 0
+
+
 @pytest.mark.parametrize(
     ("argument", "params"),
     [
         ("ks", {"ks": []}),
+        ("ks", {"ks": [2, 120]}),
         ("each of ks", {"ks": [1, 2]}),
         ("each of ks", {"ks": [2.5]}),
         ("n_seeds", {"n_seeds": 0}),
