@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "file_error", "fill", "map_npy", "memory_bytes", "npz_names", "read_array", "read_npy",
-    "read_npz",
+    "believable_header", "file_error", "fill", "memory_bytes", "npz_names", "read_array",
+    "read_npy", "read_npz",
 ]  # fmt: skip
 
 # Deflate packs zeros 1032 times, real data seldom more than 50 times. What is packed better than
@@ -118,16 +118,8 @@ def read_array(stream: IO[bytes], n_bytes: int, limit: int | None = None) -> NDA
         If the header is damaged, or declares objects or more bytes than there are. The text is
         the reason alone: the caller names the file.
     """
-    (shape, is_fortran, dtype), n_header = _read_header(stream)
-    if dtype.hasobject:
-        raise ValueError("pickled objects, which can run code when they are read")
-    if dtype.kind == "V" or not dtype.itemsize or min(shape, default=0) < 0:
-        raise ValueError(f"shape {shape} of {dtype}")
-    if max(shape, default=0) > sys.maxsize:
-        raise ValueError(f"shape {shape}")
-    n_declared, n_there = math.prod(shape) * dtype.itemsize, n_bytes - n_header
-    if n_declared > n_there:
-        raise ValueError(f"{n_declared} bytes declared and {n_there} there")
+    shape, is_fortran, dtype = believable_header(stream, n_bytes)
+    n_declared = math.prod(shape) * dtype.itemsize
     # Numbers become float32 sooner or later.
     n_needed = max(n_declared, 4 * math.prod(shape) if dtype.kind in "biuf" else 0)
     limit = memory_bytes() if limit is None else limit
@@ -142,6 +134,24 @@ def read_array(stream: IO[bytes], n_bytes: int, limit: int | None = None) -> NDA
     if n_read < n_declared:
         raise ValueError(f"{n_declared} bytes declared and {n_read} there")
     return array
+
+
+def believable_header(stream: IO[bytes], n_bytes: int) -> Header:
+    """Return shape, whether in Fortran order, and dtype of an array that the bytes can hold.
+
+    Raises ValueError with the reason alone otherwise, and for pickled objects.
+    """
+    (shape, is_fortran, dtype), n_header = _read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("pickled objects, which can run code when they are read")
+    if dtype.kind == "V" or not dtype.itemsize or min(shape, default=0) < 0:
+        raise ValueError(f"shape {shape} of {dtype}")
+    if max(shape, default=0) > sys.maxsize:
+        raise ValueError(f"shape {shape}")
+    n_declared, n_there = math.prod(shape) * dtype.itemsize, n_bytes - n_header
+    if n_declared > n_there:
+        raise ValueError(f"{n_declared} bytes declared and {n_there} there")
+    return shape, is_fortran, dtype
 
 
 def _read_header(stream: IO[bytes]) -> tuple[Header, int]:
@@ -183,27 +193,6 @@ def read_npy(path: Path) -> NDArray[Any]:
         try:
             return read_array(stream, path.stat().st_size)
         except ValueError as error:
-            raise file_error(path, "a .npy file", error) from error
-
-
-def map_npy(path: Path) -> NDArray[Any]:
-    """Return the array of a .npy file as it lies on the disk, an np.memmap to be read from.
-
-    Raises
-    ------
-    ValueError
-        If the file is no .npy file, is cut off, or holds pickled objects.
-    """
-    with path.open("rb") as stream:
-        try:
-            (shape, _, dtype), n_header = _read_header(stream)
-            n_declared, n_there = math.prod(shape) * dtype.itemsize, path.stat().st_size - n_header
-            if dtype.hasobject or dtype.kind == "V" or min(shape, default=0) < 0:
-                raise ValueError(f"shape {shape} of {dtype}")
-            if n_declared > n_there:
-                raise ValueError(f"{n_declared} bytes declared and {n_there} there")
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, OverflowError) as error:
             raise file_error(path, "a .npy file", error) from error
 
 

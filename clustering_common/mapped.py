@@ -1,8 +1,11 @@
 """Arrays that stay in their files: np.memmap, read a few rows at a time."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from clustering_common.array_files import believable_header, file_error
 
 LARGE_BYTES = 1 << 30  # as float32; smaller arrays are read whole, those of joblib's workers too
 BLOCK_BYTES = 32 * 2**20  # of rows that are read, or fed to the device, at a time
@@ -33,6 +36,22 @@ def stays_in_file(X: Any) -> bool:
             "each row. Write it anew in C order, block by block."
         )
     return True
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """Return the array of a .npy file as it lies on the disk, an np.memmap to be read from.
+
+    Raises
+    ------
+    ValueError
+        As `array_files.read_npy`, but for its size.
+    """
+    with path.open("rb") as stream:
+        try:
+            believable_header(stream, path.stat().st_size)
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, OverflowError) as error:
+            raise file_error(path, "a .npy file", error) from error
 
 
 def rows_of(X: Any, indices: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from clustering_common.array_files import (
     file_error,
-    map_npy,
     npz_names,
     read_npy,
     read_npz,
@@ -20,7 +19,7 @@ from clustering_common.array_files import (
 from clustering_common.checks import check_finite
 from clustering_common.csv_files import LABEL_NAMES, is_number, read_csv, read_csv_labels
 from clustering_common.image_files import load_images
-from clustering_common.mapped import LARGE_BYTES, is_mapped
+from clustering_common.mapped import LARGE_BYTES, is_mapped, map_npy
 
 __all__ = ["UserData", "load_user_data"]
 

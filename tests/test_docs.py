@@ -1,4 +1,4 @@
-"""The pages: all are reached, their commands parse, their Python runs, they build."""
+"""The pages: all are reached, their commands parse, they build."""
 
 import re
 import shlex
