@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=".h5 of a trained model, for --testing",
     )
     cli.add_precision(parser)
+    cli.add_devices(parser)
     cli.add_resume(parser)
     _add_data(parser.add_argument_group("data").add_argument)
     _add_network(parser.add_argument_group("network").add_argument)
@@ -141,6 +142,7 @@ def flag_names(args: argparse.Namespace) -> dict[str, str]:
         "labels": labels,
         "weights": weights,
         "checkpoint_dir": "--save-dir",
+        "devices": "--devices",
     }
 
 
@@ -237,7 +239,9 @@ def command(argv: Sequence[str] | None = None) -> None:
             )
     with cli.quiet_start():
         import keras  # noqa: F401 (starts the engine)
-    with cli.naming(flag_names(args)):
+    from clustering_common import devices
+
+    with cli.naming(flag_names(args)), devices.use(args.devices):
         estimator, task = make_estimator(args), load_task(args)
         (test if args.testing else train)(args, estimator, task)
 

@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="default: results/dec_da, or results/NAME of a config")  # fmt: skip
     add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
     cli.add_precision(parser)
+    cli.add_devices(parser)
     cli.add_resume(parser)
     grid = parser.add_argument_group("of the grid")
     add = grid.add_argument
@@ -53,6 +54,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("methods", "datasets", "trials", "pretrain_epochs", "maxiter", "jobs"):
         if args.config and getattr(args, name) is not None:
             parser.error(f"--{name.replace('_', '-')} must come without CONFIG; got both")
+    if (args.jobs or 1) > 1 and args.devices > 1:
+        parser.error("--devices must be 1 with --jobs above 1; got both")
     return args
 
 
@@ -112,10 +115,12 @@ def command(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     with cli.quiet_start():
         import keras  # noqa: F401 (starts the engine)
+    from clustering_common import devices
     from clustering_common.callbacks import show_progress
 
     show_progress(args.verbose)
-    with cli.naming({"checkpoint_dir": "--save-dir"}):
+    names = {"checkpoint_dir": "--save-dir", "devices": "--devices"}
+    with cli.naming(names), devices.use(args.devices):
         (run_config if args.config else run_grid)(args)
 
 

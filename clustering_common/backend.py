@@ -109,6 +109,73 @@ def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     _of_engine("prepare_optimizer")(optimizer)
 
 
+def all_devices() -> list[str]:
+    """Return the names of the devices that training can be spread over, GPUs where there are."""
+    return _of_engine("all_devices")()
+
+
+def on_devices(names: Sequence[str]) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which fits are spread over these devices."""
+    return _of_engine("on_devices")(names)
+
+
+def n_devices() -> int:
+    """Return over how many devices a fit is spread now, 1 where nobody asked for more."""
+    return _of_engine("n_devices")()
+
+
+def spreads_members() -> bool:
+    """Return whether the engine can spread an ensemble's members over devices."""
+    return getattr(engine(), "SPREADS_MEMBERS", False)
+
+
+def spreading(members: str | None) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which what a fit makes lies on all devices that were asked for.
+
+    The second axis of a block of mini-batches is spread over them: samples, or members. Variables
+    are copied to all, but those of members lie where their member does.
+
+    Parameters
+    ----------
+    members : str or None
+        How the paths of variables with a leading member axis begin.
+    """
+    return _of_engine("spreading")(members)
+
+
+def spread_training(model: Any, step: Step) -> Callable[..., Any] | None:
+    """Return the ``train_function`` of several devices, None where `many_steps` is for any number.
+
+    Parameters
+    ----------
+    model : SteppedModel
+    step : callable
+        ``keras.Model.train_step`` of the engine.
+    """
+    return _of_engine("spread_training")(model, step)
+
+
+def share_of_loss(loss: Any) -> Any:
+    """Return what a batch's mean loss adds to the sum over devices, each with its part of a batch.
+
+    The loss itself where the engine sees the whole batch.
+    """
+    return _of_engine("share_of_loss")(loss)
+
+
+def draw_rows(draw: Callable[[int], Any], n_rows: int) -> Any:
+    """Return a random row for each sample of a mini-batch, the same on any number of devices.
+
+    Parameters
+    ----------
+    draw : callable
+        Returns so many rows of random numbers.
+    n_rows : int
+        Samples of the mini-batch that the caller sees: all, or this device's part.
+    """
+    return _of_engine("draw_rows")(draw, n_rows)
+
+
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function of arrays as few passes over memory, by XLA.
 
@@ -143,7 +210,8 @@ def device_name() -> str:
     """Return the device that computes, in words, such as ``'tensorflow on CPU (2 cores)'``."""
     kind = engine().device_kind()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{keras.backend.backend()} on {kind}" + (f" ({cores} cores)" if kind == "CPU" else "")
+    name = f"{keras.backend.backend()} on {kind}" + (f" ({cores} cores)" if kind == "CPU" else "")
+    return name + (f", {n_devices()} devices" if n_devices() > 1 else "")
 
 
 def to_numpy(tensor: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What an engine of `clustering_common.backend` does where it needs nothing of its own."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,35 @@ def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function as it is."""
     return function
+
+
+def all_devices() -> list[str]:
+    """Return the one device that is used."""
+    return ["the only one"]
+
+
+def n_devices() -> int:
+    """Return 1: the engine uses one device."""
+    return 1
+
+
+def spreading(members: str | None) -> contextlib.AbstractContextManager[Any]:
+    """Return a context that changes nothing."""
+    return contextlib.nullcontext()
+
+
+def spread_training(model: Any, step: Callable[..., Any]) -> None:
+    """Return None: the loop of many steps is for any number of devices."""
+
+
+def share_of_loss(loss: Any) -> Any:
+    """Return the loss: a step sees the whole batch."""
+    return loss
+
+
+def draw_rows(draw: Callable[[int], Any], n_rows: int) -> Any:
+    """Return the rows that were drawn: a step sees the whole batch."""
+    return draw(n_rows)
 
 
 def sync(model: Any) -> None:

@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
@@ -34,7 +35,70 @@ def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[...
     return tf.function(function, reduce_retracing=True)
 
 
+def spread_training(model: Any, step: Step) -> Callable[..., Any] | None:
+    """Return the loop of many steps around a step on all devices of a strategy, if there is one.
+
+    Keras has the strategy call the step, with our loop inside; but what sums gradients over devices
+    must not stand in a loop there.
+    """
+    if not tf.distribute.has_strategy():
+        return None
+    strategy = tf.distribute.get_strategy()
+
+    def part_of_step(batches: Any, index: Any) -> None:
+        """Train on this device's part of one mini-batch."""
+        step((entry(batches, index),))
+
+    @tf.function(autograph=False)
+    def train(data: Any) -> Any:
+        """Train on every mini-batch of one block, of which each device has its part."""
+        n_steps, batches = data[0]
+        n_steps = strategy.experimental_local_results(n_steps)[0][0]
+
+        def body(index: Any) -> Any:
+            """Train on one mini-batch."""
+            strategy.run(part_of_step, args=(batches, index))
+            return (index + 1,)
+
+        tf.while_loop(lambda index: index < n_steps, body, [tf.constant(0, n_steps.dtype)])
+        return model.get_metrics_result()
+
+    return lambda iterator: train(next(iterator))
+
+
+def share_of_loss(loss: Any) -> Any:
+    """Return the loss divided by the devices: Keras sums gradients over them."""
+    return loss / n if (n := tf.distribute.get_strategy().num_replicas_in_sync) > 1 else loss
+
+
+def draw_rows(draw: Callable[[int], Any], n_rows: int) -> Any:
+    """Return this device's part of what is drawn for the whole batch, on each from one seed."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return draw(n_rows)
+    rows = draw(replica.num_replicas_in_sync * n_rows)
+    parts = tf.reshape(rows, (replica.num_replicas_in_sync, n_rows, *rows.shape[1:]))
+    return parts[replica.replica_id_in_sync_group]
+
+
 def feed(blocks: Iterator[Any]) -> Any:
+    """Return a data set of the blocks; with a strategy, one that gives each device its part."""
+    if not tf.distribute.has_strategy():
+        return _dataset(blocks)
+    strategy = tf.distribute.get_strategy()
+    parts = _parts(blocks, strategy.num_replicas_in_sync)
+    return strategy.distribute_datasets_from_function(lambda _: _dataset(parts))
+
+
+def _parts(blocks: Iterator[Any], n_parts: int) -> Iterator[Any]:
+    """Yield each block's parts one by one: devices take them in turn."""
+    for ((n_steps, batches),) in blocks:
+        split = [np.split(leaf, n_parts, axis=1) for leaf in tf.nest.flatten(batches)]
+        for part in zip(*split, strict=True):
+            yield ((n_steps, tf.nest.pack_sequence_as(batches, part)),)
+
+
+def _dataset(blocks: Iterator[Any]) -> Any:
     """Return a data set without tf.data's tuner.
 
     The tuner's thread sleeps for ever longer, and whoever lets go of the iterator waits for it,
@@ -115,6 +179,28 @@ def products_in(precision: str) -> Iterator[None]:
         yield
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def all_devices() -> list[str]:
+    """Return the names of the GPUs, or of the CPU's logical devices."""
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in found]
+
+
+def on_devices(names: Sequence[str]) -> contextlib.AbstractContextManager[Any]:
+    """Return the scope of a strategy."""
+    return tf.distribute.MirroredStrategy(list(names)).scope()
+
+
+def n_devices() -> int:
+    """Return the devices of the strategy."""
+    strategy = tf.distribute.get_strategy()
+    if tf.distribute.has_strategy() and not isinstance(strategy, tf.distribute.MirroredStrategy):
+        raise ValueError(
+            "tf.distribute.get_strategy() must be MirroredStrategy; got "
+            f"{type(strategy).__name__}. Other strategies are not supported."
+        )
+    return strategy.num_replicas_in_sync
 
 
 def release() -> None:

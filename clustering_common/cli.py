@@ -96,6 +96,18 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    """Add --devices."""
+    parser.add_argument(
+        "--devices",
+        type=number(int, 1),
+        default=1,
+        metavar="N",
+        help="GPUs of this machine to train on: DEC-DA spreads each mini-batch over them, Kingdra "
+        "its members (with KERAS_BACKEND=jax); default: 1",
+    )
+
+
 def add_resume(parser: argparse.ArgumentParser) -> None:
     """Add the flags of a run that may be stopped."""
     parser.add_argument(

@@ -44,6 +44,7 @@ class ResumableFit:
     precision: str
     verbose: int
     get_params: Any
+    _members: str | None = None  # how the paths of variables with a member axis begin
     _check_arguments: Any
     _validated: Any
 
@@ -85,7 +86,7 @@ class ResumableFit:
                 identity = run_identity(self, X, truths[0] if truths else None)
             run = RunState(checkpoint_dir, identity, checkpoint_every)
             try:
-                with run.going_on():
+                with run.going_on(), backend.spreading(self._members):
                     self._learn(X, run, callbacks, *more_callbacks)
             finally:
                 backend.release()

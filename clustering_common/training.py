@@ -118,6 +118,17 @@ class SteppedModel(keras.Model):
         """Train on every mini-batch of one block (see `clustering_common.backend.many_steps`)."""
         return backend.many_steps(self, super().train_step, *args)
 
+    def make_train_function(self, force: bool = False) -> None:
+        """Make what ``Model.fit`` calls for each block."""
+        spread = backend.spread_training(self, super().train_step)
+        if spread is None:
+            super().make_train_function(force)
+        else:
+            self.train_function = spread
+
+    def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Do nothing: all is built, and Keras would lose the block that it reads for it."""
+
     def fit_steps(
         self,
         batches: Callable[[int, int], Any],

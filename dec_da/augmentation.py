@@ -91,7 +91,9 @@ class RandomAffine(keras.layers.Layer):
     def call(self, images: Any) -> Any:
         """Return the augmented images, (batch, height, width, channels)."""
         n_images, (height, width) = ops.shape(images)[0], images.shape[1:3]
-        draws = keras.random.uniform((n_images, 3), -1.0, 1.0, seed=self.seed_generator)
+        draws = backend.draw_rows(
+            lambda n: keras.random.uniform((n, 3), -1.0, 1.0, seed=self.seed_generator), n_images
+        )
         angles = draws[:, 0] * math.radians(self.max_rotation)
         shifts = draws[:, 1:] * (ops.array([height, width], "float32") * self.max_shift)
         return backend.fused(warped)(images, angles, shifts)

@@ -15,7 +15,7 @@ from sklearn.base import (
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from clustering_common import weights
+from clustering_common import devices, weights
 from clustering_common.callbacks import diverged
 from clustering_common.fitting import ResumableFit, documented_fit
 from clustering_common.persistence import SavedClusterer
@@ -87,6 +87,7 @@ class DeepClusterer(
                 f"n_clusters must be at most n_samples={n_samples}; got {self.n_clusters!r}. "
                 "Choose fewer clusters or give more samples."
             )
+        devices.check_batch(self.batch_size, n_samples)
 
     def _learn(self, X: np.ndarray, run: RunState, *callbacks: Any) -> None:
         """Run the phases on checked data and keep what they learned."""

@@ -99,7 +99,7 @@ class ReconstructionModel(_ImageModel):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the mean squared error."""
         clean, reconstruction = y_pred
-        return ops.mean(ops.square(reconstruction - clean))
+        return backend.share_of_loss(ops.mean(ops.square(reconstruction - clean)))
 
 
 class ClusteringModel(_ImageModel):
@@ -159,7 +159,7 @@ class ClusteringModel(_ImageModel):
         if self.reconstruction_weight:
             self.means["reconstruction_loss"].update_state(y_pred["reconstruction_loss"])
             loss = loss + self.reconstruction_weight * y_pred["reconstruction_loss"]
-        return loss
+        return backend.share_of_loss(loss)
 
     def update(self) -> None:
         """Take labels and targets from the clean data, all of it, on the device."""

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import ClassifierTags, Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from clustering_common import devices
 from clustering_common.backend import PRECISIONS
 from clustering_common.callbacks import Progress
 from clustering_common.checks import check_choice, check_finite, check_flag, check_number
@@ -61,6 +62,7 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
     learned_values = ("history_", "n_iter_", "termination_condition_", "seconds_")
     learned_arrays = ("labels_", "member_mapping_", "pseudo_labels_")
 
+    _members = "ladder/"
     # Common to all constructors.
     n_class: int
     fc_layer_sizes: Sequence[int]
@@ -108,6 +110,7 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
                 f"n_class must be at most n_samples={n_samples}; got {self.n_class!r}. "
                 "Choose fewer classes or give more samples."
             )
+        devices.check_members(self._n_members)
 
     def _learn(self, X: Any, run: RunState, *callbacks: Any) -> None:
         """Run the outer loop on checked data and keep what it learned."""

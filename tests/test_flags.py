@@ -24,6 +24,7 @@ SHARED = {
     "--save-dir": "path", "--data-dir": "path", "--verbose": "whole from 0",
     "--checkpoint-every": "from 0", "--pretrain-epochs": "whole from 0",
     "--maxiter": "whole from 0", "--precision": "choice",
+    "--devices": "whole from 1",
 }  # fmt: skip
 FLAGS = {
     "main.py": {

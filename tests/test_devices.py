@@ -1,0 +1,190 @@
+"""Several devices: the same losses and labels as one, and one line where they can't be used."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import main
+import run_exp
+from clustering_common import backend, cli, devices
+from dec_da import FcDEC
+from kingdra_cluster import KingdraCluster, LadderIM
+from tests.two_devices import CASES
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = keras.backend.backend()
+TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+RTOL = 1e-4  # sums of halves are rounded in another order, some hundred steps long
+needs_devices = pytest.mark.skipif(ENGINE == "torch", reason="PyTorch trains on one device")
+QUICK = "FcDEC" if ENGINE == "tensorflow" else "KingdraCluster"
+SPREAD = [case for case in CASES if ENGINE == "jax" or "Kingdra" not in case]
+
+
+def of_two_devices(folder, *cases, flags=""):
+    """Return what cases learn where there are two virtual devices."""
+    xla = f"{TWO['XLA_FLAGS']} {flags}"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.two_devices", folder, *cases],
+        cwd=ROOT, env={**os.environ, "XLA_FLAGS": xla}, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def numbers(value, path=""):
+    """Return all numbers of a nested value by their places."""
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list):
+        parts = enumerate(value)
+    else:
+        return {path: value}
+    return {at: x for key, part in parts for at, x in numbers(part, f"{path}/{key}").items()}
+
+
+def check_same(found, expected):
+    """Check that two fits went the same way."""
+    got, want = numbers(found["history"]), numbers(expected["history"])
+    assert got.keys() == want.keys() and any("loss" in name for name in got)
+    for name, value in want.items():
+        assert got[name] == pytest.approx(value, rel=RTOL), name
+    assert found["labels"] == expected["labels"] == found["predicted"]
+    assert len(set(found["labels"])) > 1
+    np.testing.assert_allclose(found["proba"], expected["proba"], rtol=0, atol=RTOL)
+
+
+@needs_devices
+@pytest.mark.parametrize(
+    "case",
+    [case if case == QUICK else pytest.param(case, marks=pytest.mark.slow) for case in SPREAD],
+)
+def test_two_devices_learn_what_one_does(case, tmp_path):
+    found = of_two_devices(tmp_path, case)[case]
+    one, two = found["one"], found["two"]
+    check_same(two, one)
+    assert found["loaded"] == found["loaded on two"] == one["labels"]
+    assert two["device"] == f"{one['device']}, 2 devices"
+    # Each device has the weights, or those of half the members.
+    shares = [one["places"][0]] * 2
+    if "Kingdra" in case:
+        shares = [[n_members // 2, *rest] for n_members, *rest in shares]
+    assert two["places"] == shares
+    for n_devices in (2, 1):
+        if f"resumed on {n_devices}" in found:
+            check_same(found[f"resumed on {n_devices}"], one)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ENGINE != "jax", reason="JAX can show what it compiles")
+def test_each_device_computes_half(tmp_path):
+    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
+    of_two_devices(tmp_path, "FcDEC", flags=flags)
+    steps = [path.read_text() for path in tmp_path.glob("*train_step*after_optimizations.txt")]
+    spread = [text for text in steps if "num_partitions=2" in text]
+    assert spread and all(" all-reduce(" in text for text in spread)
+    # Of a batch of 12 images of 64 numbers, one device's products see 6.
+    assert all("f32[6,16]" in text and "f32[12,16]" not in text for text in spread)
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """Let the library believe that two devices were asked for."""
+    monkeypatch.setattr(backend, "n_devices", lambda: 2)
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    ("batch_size", "message"),
+    [
+        (7, "batch_size must be a multiple of the 2 devices; got 7. "),
+        (64, "batch_size must be a multiple of the 2 devices; got 64, more than n_samples=45"),
+    ],
+)
+def test_a_batch_that_cannot_be_halved(blobs, batch_size, message):
+    with pytest.raises(ValueError, match=message):
+        FcDEC(3, batch_size=batch_size).fit(blobs)
+
+
+@pytest.mark.usefixtures("two")
+def test_members_that_cannot_be_halved(blobs, monkeypatch):
+    monkeypatch.setattr(backend, "spreads_members", lambda: True)
+    members = KingdraCluster(3, n_en=3, high_th=2, fc_layer_sizes=(3,), denoising_cost=(1, 1))
+    with pytest.raises(ValueError, match="n_en must be a multiple of the 2 devices; got 3. "):
+        members.fit(blobs)
+    with pytest.raises(ValueError, match="n_en must be"):
+        members.check(len(blobs))
+    with pytest.raises(ValueError, match="devices must be 1 for one ladder network; got 2. "):
+        LadderIM(3, fc_layer_sizes=(3,), denoising_cost=(1, 1)).fit(blobs)
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.skipif(ENGINE == "jax", reason="JAX can")
+def test_an_engine_that_cannot_spread_members(blobs):
+    members = KingdraCluster(3, n_en=4, high_th=2, fc_layer_sizes=(3,), denoising_cost=(1, 1))
+    with pytest.raises(ValueError, match="devices must be 1 for an ensemble .* KERAS_BACKEND=jax"):
+        members.fit(blobs)
+
+
+@pytest.mark.parametrize("n_devices", [0, -1, 10**6])
+def test_more_devices_than_there_are(n_devices):
+    there = len(backend.all_devices())
+    with pytest.raises(ValueError, match=f"from 1 to {there}, as many as .*; got {n_devices}. "):
+        devices.use(n_devices)
+
+
+def test_one_device_changes_nothing():
+    with devices.use(1):
+        assert backend.n_devices() == 1
+        assert keras.distribution.distribution() is None
+
+
+@pytest.mark.parametrize(
+    ("prog", "argv"),
+    [
+        (main, ["--dataset", "digits"]),
+        (run_exp, ["--datasets", "digits"]),
+        (run_exp, ["configs/kingdra_ladder_im_digits.json"]),
+    ],
+)
+@pytest.mark.usefixtures("handlers")
+def test_command_lines_say_how_many_there_are(prog, argv, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    argv = [*argv, "--devices", "4096", "--save-dir", str(tmp_path / "run")]
+    assert cli.run(prog.command, argv) == 2
+    _, err = capsys.readouterr()
+    assert len(err.splitlines()) == 1 and "--devices must be from 1 to " in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_jobs_have_one_device_each(capsys):
+    with pytest.raises(SystemExit):
+        run_exp.parse(["--jobs", "2", "--devices", "2"])
+    assert "--devices must be 1 with --jobs above 1" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(ENGINE != "jax", reason="Keras distributes under JAX alone")
+def test_other_distributions_are_refused(blobs):
+    mesh = keras.distribution.DeviceMesh((1,), ["batch"], keras.distribution.list_devices()[:1])
+    layouts = keras.distribution.LayoutMap(mesh)
+    with (
+        keras.distribution.ModelParallel(layout_map=layouts).scope(),
+        pytest.raises(ValueError, match="must be DataParallel; got ModelParallel. "),
+    ):
+        FcDEC(3).fit(blobs)
+
+
+@pytest.mark.skipif(ENGINE != "tensorflow", reason="of TensorFlow")
+def test_other_strategies_are_refused(blobs):
+    import tensorflow as tf
+
+    with (
+        tf.distribute.OneDeviceStrategy("CPU:0").scope(),
+        pytest.raises(ValueError, match="must be MirroredStrategy; got OneDeviceStrategy. "),
+    ):
+        FcDEC(3).fit(blobs)
