@@ -115,11 +115,11 @@ def test_a_batch_that_cannot_be_halved(blobs, batch_size, message):
 def test_members_that_cannot_be_halved(blobs, monkeypatch):
     monkeypatch.setattr(backend, "spreads_members", lambda: True)
     members = KingdraCluster(3, n_en=3, high_th=2, fc_layer_sizes=(3,), denoising_cost=(1, 1))
-    with pytest.raises(ValueError, match="n_en must be a multiple of the 2 devices; got 3. "):
+    with pytest.raises(ValueError, match=r"n_en must be a multiple of the 2 devices; got 3. "):
         members.fit(blobs)
     with pytest.raises(ValueError, match="n_en must be"):
         members.check(len(blobs))
-    with pytest.raises(ValueError, match="devices must be 1 for one ladder network; got 2. "):
+    with pytest.raises(ValueError, match=r"devices must be 1 for one ladder network; got 2. "):
         LadderIM(3, fc_layer_sizes=(3,), denoising_cost=(1, 1)).fit(blobs)
 
 
@@ -127,7 +127,7 @@ def test_members_that_cannot_be_halved(blobs, monkeypatch):
 @pytest.mark.skipif(ENGINE == "jax", reason="JAX can")
 def test_an_engine_that_cannot_spread_members(blobs):
     members = KingdraCluster(3, n_en=4, high_th=2, fc_layer_sizes=(3,), denoising_cost=(1, 1))
-    with pytest.raises(ValueError, match="devices must be 1 for an ensemble .* KERAS_BACKEND=jax"):
+    with pytest.raises(ValueError, match=r"devices must be 1 for an ensemble .* KERAS_BACKEND=jax"):
         members.fit(blobs)
 
 
@@ -174,7 +174,7 @@ def test_other_distributions_are_refused(blobs):
     layouts = keras.distribution.LayoutMap(mesh)
     with (
         keras.distribution.ModelParallel(layout_map=layouts).scope(),
-        pytest.raises(ValueError, match="must be DataParallel; got ModelParallel. "),
+        pytest.raises(ValueError, match=r"must be DataParallel; got ModelParallel. "),
     ):
         FcDEC(3).fit(blobs)
 
@@ -185,6 +185,6 @@ def test_other_strategies_are_refused(blobs):
 
     with (
         tf.distribute.OneDeviceStrategy("CPU:0").scope(),
-        pytest.raises(ValueError, match="must be MirroredStrategy; got OneDeviceStrategy. "),
+        pytest.raises(ValueError, match=r"must be MirroredStrategy; got OneDeviceStrategy. "),
     ):
         FcDEC(3).fit(blobs)
