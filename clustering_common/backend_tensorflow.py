@@ -189,7 +189,13 @@ def all_devices() -> list[str]:
 
 def on_devices(names: Sequence[str]) -> contextlib.AbstractContextManager[Any]:
     """Return the scope of a strategy."""
-    return tf.distribute.MirroredStrategy(list(names)).scope()
+    return _strategy(tuple(names)).scope()
+
+
+@functools.cache
+def _strategy(names: tuple[str, ...]) -> Any:
+    """Return the strategy, one in a process: another's sums would have the first one's names."""
+    return tf.distribute.MirroredStrategy(list(names))
 
 
 def n_devices() -> int:

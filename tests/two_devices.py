@@ -143,6 +143,7 @@ def main() -> None:
     start()
     folder = Path(sys.argv[1])
     with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
         warnings.filterwarnings("ignore", "After fit")  # of so short a training: empty clusters
         warnings.filterwarnings("ignore", "No round found")
         sys.stdout.write(json.dumps({case: run(case, folder) for case in sys.argv[2:]}))
