@@ -9,6 +9,8 @@ import numpy as np
 
 from clustering_common import metrics
 
+__all__ = ["LabelsMonitor", "TrainingDivergedError"]
+
 # Keras makes floats of all that it hands to callbacks; these are none.
 WHOLE: dict[str, Callable[[Any], Any]] = {
     "iter": int,

@@ -15,6 +15,8 @@ from typing import Any
 
 import keras
 
+__all__ = ["Progress", "show_progress"]
+
 logger = logging.getLogger("clustering_common")
 EVERY = 5.0  # seconds between two lines at verbose=1
 

@@ -22,6 +22,8 @@ from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import EVERY, run_identity
 from dec_da import experiment, presets
 
+__all__ = ["run_grid", "summary"]
+
 logger = logging.getLogger("clustering_common.dec_da")
 Key = tuple[str, str, int]
 COLUMNS = ("dataset", "method", "trials", "acc", "nmi", "ari", "time")

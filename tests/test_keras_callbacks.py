@@ -164,7 +164,7 @@ def test_model_checkpoint_writes_files_that_load(name, fit, images, tmp_path):
             estimator.load_weights(files[-1], (64,))
         assert np.array_equal(estimator.member_proba(X), model.member_proba(X))
         return
-    data, shape = (images, (8, 8, 1)) if name == "ConvDEC" else (X, (64,))
+    data, shape = (images, (8, 8)) if name == "ConvDEC" else (X, (64,))
     estimator.load_weights(files[-1], shape)
     assert np.array_equal(estimator.predict_proba(data), model.predict_proba(data))
 
