@@ -5,6 +5,7 @@ The logger is ``clustering_common``; its children ``clustering_common.dec_da`` a
 returns, so a log file reads as a terminal does.
 """
 
+import contextlib
 import logging
 import math
 import sys
@@ -107,11 +108,10 @@ class FallbackHandler(logging.Handler):
         """Write the line unless somebody else does."""
         if self._is_heard_elsewhere(record.name):
             return
-        try:
+        # A terminal or file that is gone must not end a run.
+        with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"{self.format(record)}\n")
             sys.stderr.flush()
-        except (OSError, ValueError):  # a terminal or file that is gone must not end a run
-            self.handleError(record)
 
     def _is_heard_elsewhere(self, name: str) -> bool:
         one: logging.Logger | None = logging.getLogger(name)

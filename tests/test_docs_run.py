@@ -93,7 +93,7 @@ PYTHON = {
 
 def fences(page):
     """Return (language, text) of each fenced block of a page."""
-    return re.findall(r"^```(.*)\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    return re.findall(r"^```([^\n]*)\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 
 
 def spans(page):
@@ -139,6 +139,11 @@ def test_the_tables_are_not_stale():
     for page, changes in PYTHON.items():
         for text in changes:
             assert text in (ROOT / page).read_text(), text
+
+
+def test_blocks_are_found():
+    assert sum(len(scripts(page)) for page in PAGES) >= 5
+    assert sum(bool(shell(page)) for page in PAGES) >= 6
 
 
 def test_every_block_has_a_known_language():
