@@ -2,7 +2,7 @@
 .PHONY: check test slow lint docs
 WORKERS ?= 2
 
-check: test lint
+check: test lint docs
 
 test:
 	KERAS_BACKEND=tensorflow python -m pytest -n $(WORKERS)

@@ -36,7 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="where files go (default: %(default)s)")  # fmt: skip
     add("--seed", type=cli.number(int, 0, high=2**32 - 1), default=0, metavar="SEED",
         dest="random_state", help="default: 0")  # fmt: skip
-    add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
+    add("-v", "--verbose", type=cli.number(int, 0), default=1,
+        help="0 says warnings and results alone, 2 each epoch and update; default: 1")  # fmt: skip
     add("-t", "--testing", action="store_true", help="score --weights instead of training")
     add(
         "-w",

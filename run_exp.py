@@ -28,7 +28,8 @@ def build_parser() -> argparse.ArgumentParser:
         "paths start from (default: this one)")  # fmt: skip
     add("-d", "--save-dir", type=cli.path, metavar="FOLDER",
         help="default: results/dec_da, or results/NAME of a config")  # fmt: skip
-    add("-v", "--verbose", type=cli.number(int, 0), default=1, help="0 is silent; default: 1")
+    add("-v", "--verbose", type=cli.number(int, 0), default=1,
+        help="0 says warnings and results alone, 2 more than 1; default: 1")  # fmt: skip
     cli.add_precision(parser)
     cli.add_devices(parser)
     cli.add_resume(parser)
@@ -93,7 +94,9 @@ def run_config(args: argparse.Namespace) -> None:
     from kingdra_cluster import configs, experiment
 
     config = configs.read_config(args.config)
-    estimator = config.make_estimator(random_state=args.seed, precision=args.precision)
+    estimator = config.make_estimator(
+        random_state=args.seed, precision=args.precision, verbose=args.verbose
+    )
     estimator.check()
     X, labels = experiment.load_data(config, args.data_dir or ".")
     estimator.check(len(X))
@@ -116,7 +119,7 @@ def command(argv: Sequence[str] | None = None) -> None:
     with cli.quiet_start():
         import keras  # noqa: F401 (starts the engine)
     from clustering_common import devices
-    from clustering_common.callbacks import show_progress
+    from clustering_common.progress import show_progress
 
     show_progress(args.verbose)
     names = {"checkpoint_dir": "--save-dir", "devices": "--devices"}

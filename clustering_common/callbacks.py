@@ -1,10 +1,7 @@
-"""Callbacks that every training run uses: what is logged, watched and reported."""
+"""Callbacks that every training run uses: what is logged and watched."""
 
-import logging
 import math
-import time
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
 
 import keras
@@ -12,7 +9,8 @@ import numpy as np
 
 from clustering_common import metrics
 
-logger = logging.getLogger("clustering_common")
+__all__ = ["LabelsMonitor", "TrainingDivergedError"]
+
 # Keras makes floats of all that it hands to callbacks; these are none.
 WHOLE: dict[str, Callable[[Any], Any]] = {
     "iter": int,
@@ -41,6 +39,31 @@ def check_labels(labels_true: Any, n_samples: int) -> None:
             "Give the labels of the samples in X, in their order."
         )
     metrics.accuracy(labels_true, np.zeros(n_samples, int))
+
+
+def check_callbacks(name: str, callbacks: Any) -> None:
+    """Raise unless ``callbacks`` is a list of Keras callbacks that a run of ours can have.
+
+    Raises
+    ------
+    TypeError
+        If it is no list, or one of them is no callback.
+    ValueError
+        For ``keras.callbacks.BackupAndRestore``, which would restore the weights of one phase but
+        neither batches nor targets.
+    """
+    is_list = isinstance(callbacks, list | tuple)
+    for callback in callbacks if is_list else [callbacks]:
+        if not is_list or not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                f"{name} must be a list of keras.callbacks.Callback; got "
+                f"{type(callback).__name__}. Give instances, in a list."
+            )
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise ValueError(
+                f"{name} must leave going on after a stop to checkpoint_dir; got BackupAndRestore, "
+                "which knows neither batches nor targets. Use fit(X, checkpoint_dir=FOLDER)."
+            )
 
 
 def empty_clusters(labels: np.ndarray, n_clusters: int) -> str:
@@ -113,6 +136,11 @@ class LabelsMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Check the labels and add the metrics before the first training step."""
+        if not hasattr(self.model, "labels"):
+            raise ValueError(
+                "pretrain_callbacks must do without LabelsMonitor; got one. Pretraining has no "
+                "labels yet: put it among callbacks."
+            )
         n_samples = _n_samples(self.model)
         if n_samples is not None:
             check_labels(self.labels_true, n_samples)
@@ -162,62 +190,3 @@ class Recorder(keras.callbacks.Callback):
         row = dict(logs or {})
         row.update({name: kind(row[name]) for name, kind in WHOLE.items() if name in row})
         self.rows.append(row)
-
-
-class Progress(keras.callbacks.Callback):
-    """Report epoch, loss and time left through the ``logging`` module.
-
-    Parameters
-    ----------
-    phase : str
-        Name of the phase.
-    unit : str, default='epoch'
-        What an epoch of ``Model.fit`` is called.
-    every : float, default=5.0
-        Seconds between two lines; the first and the last always come.
-    """
-
-    def __init__(self, phase: str, unit: str = "epoch", every: float = 5.0):
-        super().__init__()
-        self.phase, self.unit, self.every = phase, unit, every
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Note the time."""
-        self._start, self._shown, self._first = time.monotonic(), -math.inf, -1
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Log a line when the last one is ``every`` seconds old."""
-        now, n_epochs = time.monotonic(), self.params["epochs"]
-        self._first = epoch if self._first < 0 else self._first
-        if now - self._shown < self.every and epoch + 1 < n_epochs and not self.model.stop_training:
-            return
-        self._shown = now
-        left = (now - self._start) / (epoch + 1 - self._first) * (n_epochs - epoch - 1)
-        numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, Real)}
-        values = ", ".join(f"{name} {float(value):.4g}" for name, value in numbers.items())
-        logger.info(
-            "%s: %s %d/%d, %s, at most %s left",
-            *(self.phase, self.unit, epoch + 1, n_epochs, values, clock(left)),
-        )
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as h:mm:ss or m:ss.
-
-    Examples
-    --------
-    >>> clock(75), clock(3600)
-    ('1:15', '1:00:00')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def show_progress(verbose: int) -> None:
-    """Let ``verbose`` > 0 be seen where the application has set up no logging of its own."""
-    if verbose and not logger.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)

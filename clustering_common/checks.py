@@ -63,6 +63,12 @@ def check_flag(name: str, value: object) -> None:
         raise TypeError(f"{name} must be True or False; got {value!r}. Choose one of these.")
 
 
+def check_verbose(value: object) -> None:
+    """Raise unless ``value`` is 0, 1, 2 or more, True or False."""
+    if not isinstance(value, bool | np.bool_):
+        check_number("verbose", value, integer=True, low=0)
+
+
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Raise ValueError when ``value`` is none of ``choices``."""
     if value not in choices:

@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 import keras
 
 from clustering_common import backend
-from clustering_common.callbacks import LabelsMonitor, check_labels, show_progress
+from clustering_common.callbacks import LabelsMonitor, check_callbacks, check_labels
 from clustering_common.persistence import unchanged_on_failure
+from clustering_common.progress import logger, show_progress
 from clustering_common.run_state import RunState, run_identity
 
 Fit = TypeVar("Fit", bound=Callable[..., Any])
+CALLBACKS = ("callbacks", "pretrain_callbacks")  # arguments of fit, in the order of `_fit`
 CHECKPOINTS = """checkpoint_dir : path-like, optional
             Folder for checkpoints of this run. If it holds one of the same settings and data, fit
             goes on from there, to the same result as if it had never stopped; callbacks see only
@@ -75,6 +77,8 @@ class ResumableFit:
     ) -> Any:
         with unchanged_on_failure(self):
             self._check_to_fit()
+            for name, given in zip(CALLBACKS, (callbacks, *more_callbacks), strict=False):
+                check_callbacks(name, given)
             X = self._validated(X, reset=True)
             self._check_n_samples(X.shape[0])
             truths = [c.labels_true for c in callbacks if isinstance(c, LabelsMonitor)]
@@ -87,6 +91,8 @@ class ResumableFit:
             run = RunState(checkpoint_dir, identity, checkpoint_every)
             try:
                 with run.going_on(), backend.spreading(self._members):
+                    if self.verbose and run.checkpoint is not None:
+                        logger.info("going on from the last checkpoint in %s", checkpoint_dir)
                     self._learn(X, run, callbacks, *more_callbacks)
             finally:
                 backend.release()

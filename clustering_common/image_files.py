@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from clustering_common.array_files import file_error, memory_bytes
 from clustering_common.checks import check_choice, check_number
 
-__all__ = ["SUFFIXES", "image_paths", "load_images"]
+__all__ = ["load_images"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")

@@ -18,7 +18,7 @@ from clustering_common.checks import check_choice, check_finite
 from clustering_common.datasets import Samples
 from clustering_common.prepare_layout import FOLDERS, Say, folder_of, keeps, write_pair
 
-__all__ = ["build_parser", "command", "prepare"]
+__all__ = ["prepare"]
 
 # What is made here; the other names are those of load_dataset.
 MAKERS: dict[str, Callable[[Say], Samples]] = {

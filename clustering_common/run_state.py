@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +18,6 @@ from clustering_common.run_lock import locked
 from clustering_common.seeds import SeedStream
 from clustering_common.stopping import STOP
 
-logger = logging.getLogger("clustering_common")
 EVERY = 60.0  # seconds between two checkpoints
 COST_SHARE = 50  # a checkpoint that took t seconds is followed by 50 t without one: 2 %
 
@@ -79,7 +77,6 @@ class RunState:
         if found is not None:
             check_same_run("checkpoint_dir", folder.folder, found.values["identity"], self.identity)
             self._before = found.values["elapsed"]
-            logger.info("going on from the last checkpoint in %s", folder.folder)
         return found
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 
 from clustering_common import backend
 from clustering_common.mapped import BLOCK_BYTES
+from clustering_common.watched_model import WatchedModel
 
 BLOCK_STEPS = 128  # mini-batches per dispatch: a few seconds on a CPU, so that Ctrl-C is heard
 ROWS_PER_CALL = 512  # rows per inference call; one fixed shape, so a row's result is its own
@@ -60,7 +61,7 @@ class BatchSchedule:
         return self._pass[1]
 
 
-class SteppedModel(keras.Model):
+class SteppedModel(WatchedModel):
     """Abstract trainer: a ``keras.Model`` that trains on blocks of mini-batches.
 
     A subclass creates its variables in ``__init__``, gathers one mini-batch in ``call`` and returns
@@ -73,16 +74,13 @@ class SteppedModel(keras.Model):
 
     Attributes
     ----------
-    resident : list of keras.Variable
-        Arrays kept on the device that no training step changes.
     fixed : list of keras.Variable
-        Those of them that nothing changes: the data.
+        What of ``resident`` nothing changes: the data.
     """
 
     def __init__(self, *, precision: str = "float32", **kwargs: Any):
         super().__init__(**kwargs)
         self.precision = precision
-        self.resident: list[Any] = []
         self.fixed: list[Any] = []
         self._plan = (1, 1, 0)
 
@@ -153,7 +151,9 @@ class SteppedModel(keras.Model):
         """
         if first_step >= n_steps:
             # Callbacks still see that training begins and ends.
-            watchers = keras.callbacks.CallbackList(list(callbacks), model=self)
+            watchers = keras.callbacks.CallbackList(
+                list(callbacks), model=self, epochs=0, steps=0, verbose=0
+            )
             watchers.on_train_begin()
             watchers.on_train_end()
             return

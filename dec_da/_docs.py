@@ -34,7 +34,9 @@ PARAMETERS = """Parameters
     random_state : int, RandomState, Generator or None, default=None
         Seed of initial weights, batches, augmentation and k-means; None differs every time.
     verbose : int, default=0
-        1 reports epoch, loss and time left through the logger ``clustering_common``.
+        0 says nothing but warnings, 1 epoch, losses and time left every five seconds, 2 those of
+        each epoch and update, through the logger ``clustering_common``
+        (`clustering_common.progress`).
 {more}
     Attributes
     ----------

@@ -6,7 +6,7 @@ from typing import Any
 from sklearn.base import clone
 
 from clustering_common.backend import PRECISIONS
-from clustering_common.checks import check_choice, check_flag, check_number
+from clustering_common.checks import check_choice, check_flag, check_number, check_verbose
 
 RESOLVED = ("optimizer", "learning_rate", "pretrain_optimizer", "pretrain_learning_rate")
 USUAL_RATES = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # Keras's own
@@ -82,7 +82,7 @@ class MethodArguments:
         check_number("max_iter", self.max_iter, integer=True, low=0)
         check_number("tol", self.tol, low=0, hint="0 trains for max_iter steps.")
         check_choice("precision", self.precision, PRECISIONS)
-        check_number("verbose", self.verbose, integer=True, low=0)
+        check_verbose(self.verbose)
         for prefix in ("", "pretrain_"):
             optimizer = getattr(self, f"{prefix}optimizer")
             rate = getattr(self, f"{prefix}learning_rate")

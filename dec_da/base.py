@@ -73,10 +73,12 @@ class DeepClusterer(
         y : None
             Ignored.
         callbacks : sequence of keras.callbacks.Callback
-            See every update of the clustering phase as an epoch: ``self.model.labels`` holds the
-            labels, ``logs`` iter, loss and label_change.
+            See every update of the clustering phase as an epoch, numbered from 0:
+            ``self.model.labels`` holds the labels, ``logs`` the numbers of a row of ``history_``.
+            ``self.model.stop_training = True`` ends the phase after the update. What Keras calls a
+            batch is a block of up to 128 training steps.
         pretrain_callbacks : sequence of keras.callbacks.Callback
-            See every epoch of pretraining.
+            See every epoch of pretraining, and may end it too; clustering follows all the same.
         {checkpoints}
         """
         return self._fit(X, checkpoint_dir, checkpoint_every, callbacks, pretrain_callbacks)
@@ -146,6 +148,7 @@ class DeepClusterer(
             seeds=seeds,
             callbacks=callbacks,
             run=run,
+            verbose=self.verbose,
         )
 
     def _cluster(
@@ -174,6 +177,7 @@ class DeepClusterer(
             run=run,
             variables=[weight for layer in network.layers for weight in layer.weights],
             earlier=earlier,
+            verbose=self.verbose,
         )
 
     def _clustering_model(self, network: Any, X: Any, **options: Any) -> ClusteringModel:

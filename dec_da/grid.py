@@ -1,6 +1,7 @@
 """The paper's table as a grid of runs: methods x data sets x trials."""
 
 import itertools
+import json
 import logging
 import math
 import os
@@ -14,17 +15,21 @@ import joblib
 import numpy as np
 
 from clustering_common import cli, files, results
-from clustering_common.callbacks import TrainingDivergedError, show_progress
+from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.datasets import Dataset, load_dataset
+from clustering_common.progress import show_progress
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import EVERY, run_identity
 from dec_da import experiment, presets
+
+__all__ = ["run_grid", "summary"]
 
 logger = logging.getLogger("clustering_common.dec_da")
 Key = tuple[str, str, int]
 COLUMNS = ("dataset", "method", "trials", "acc", "nmi", "ari", "time")
 MEASURES = ("acc", "nmi", "ari")
 KMEANS, PROBLEM = "kmeans_acc", "problem"
+DIVERGED = "diverged.json"  # beside the checkpoints of a trial that will diverge again
 
 
 def run_grid(
@@ -57,7 +62,8 @@ def run_grid(
     data_dir : path-like, default="data"
         Where the files of the data sets are (`clustering_common.datasets.load_dataset`).
     resume : bool, default=False
-        Whether finished trials are kept and the one that was stopped goes on.
+        Whether finished trials are kept and the one that was stopped goes on. A trial that
+        diverged would do so again and counts as finished: remove its diverged.json to try.
     checkpoint_every : float, default=60.0
         Seconds between two checkpoints of a trial at least.
     n_jobs : int, default=1
@@ -172,14 +178,16 @@ class Cell:
         identity = run_identity(self.estimator, self.task.X, self.task.labels)
         with self.place.held():
             record = self.place.finished(identity)
-            if record is None:
-                self.place.check_checkpoints(identity)
-        return None if record is None else self._row(record)
+            if record is not None:
+                return self._row(record)
+            self.place.check_checkpoints(identity)
+            return self._diverged_row(identity)
 
     def run(self, pixel_scores: dict[str, float]) -> dict[str, Any]:
         """Run the trial and return its row."""
         logger.info("%s to %s", self._name, self.place.path)
         begin = time.monotonic()
+        (self.place.path / DIVERGED).unlink(missing_ok=True)
         try:
             record = experiment.train(
                 self.estimator, self.task, self.place,
@@ -188,10 +196,33 @@ class Cell:
         except TrainingDivergedError as error:
             # One bad trial must not cost the others; its row has no scores.
             logger.warning("%s: %s", self._name, error)
-            none = dict.fromkeys(MEASURES, math.nan)
-            return self._with_names(none, pixel_scores, time.monotonic() - begin, str(error))
+            note = {
+                "identity": run_identity(self.estimator, self.task.X, self.task.labels),
+                "pixels": pixel_scores,
+                "seconds": time.monotonic() - begin,
+                "problem": str(error),
+            }
+            files.write_json(self.place.path / DIVERGED, note)
+            return self._row_without_scores(note)
         logger.info("%s: %s", self._name, cli.score_line(record["metrics"]["final"]))
         return self._row(record)
+
+    def _diverged_row(self, identity: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the row of this very trial if it diverged before."""
+        path = self.place.path / DIVERGED
+        try:
+            note = json.loads(path.read_text())
+            if note["identity"] != identity:
+                return None
+            row = self._row_without_scores(note)
+        except (OSError, ValueError, KeyError, TypeError):  # none, or cut off: it runs again
+            return None
+        logger.info("%s: diverged before; remove %s to run it again", self._name, path)
+        return row
+
+    def _row_without_scores(self, note: dict[str, Any]) -> dict[str, Any]:
+        none = dict.fromkeys(MEASURES, math.nan)
+        return self._with_names(none, note["pixels"], note["seconds"], note["problem"])
 
     @property
     def _name(self) -> str:

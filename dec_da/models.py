@@ -91,6 +91,10 @@ class ReconstructionModel(_ImageModel):
         self.encoder = autoencoder.encoder
         self.decoder = autoencoder.decoder
 
+    def weight_layers(self) -> list[keras.layers.Layer]:
+        """Return the layers of the autoencoder."""
+        return [layer for layer in [*self.encoder.layers, *self.decoder.layers] if layer.weights]
+
     def call(self, batch: Any) -> Any:
         """Return the mini-batch and its reconstruction."""
         _, x = self.drawn(batch)
@@ -135,6 +139,12 @@ class ClusteringModel(_ImageModel):
         reads = [*self.encoder.variables, *clustering.variables, *self.fixed]
         self._log_assignment_of = backend.compiled(self._clean_log_assignment, reads)
         self._target_distribution = backend.compiled(target_distribution, [])
+
+    def weight_layers(self) -> list[keras.layers.Layer]:
+        """Return the layers that are trained, and the clustering layer."""
+        decoder = self.decoder.layers if self.reconstruction_weight else []
+        trained = [layer for layer in [*self.encoder.layers, *decoder] if layer.weights]
+        return [*trained, self.clustering]
 
     @property
     def loss_names(self) -> list[str]:

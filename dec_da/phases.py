@@ -11,9 +11,10 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from clustering_common.callbacks import FiniteLoss, Progress, Recorder, diverged, empty_clusters
+from clustering_common.callbacks import FiniteLoss, Recorder, diverged, empty_clusters
 from clustering_common.checkpointer import Checkpointer
 from clustering_common.checkpoints import Checkpoint
+from clustering_common.progress import Progress
 from clustering_common.run_state import RunState
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule
@@ -51,6 +52,7 @@ def pretrain(
     seeds: SeedStream,
     callbacks: Sequence[keras.callbacks.Callback],
     run: RunState | None = None,
+    verbose: int = 0,
 ) -> list[dict[str, Any]]:
     """Train the autoencoder and return a row of logs per epoch."""
     schedule = BatchSchedule(model.n_samples, batch_size, seeds.seed("pretrain batches"))
@@ -67,7 +69,7 @@ def pretrain(
             FiniteLoss("pretraining"),
             *callbacks,
             recorder,
-            Progress("pretraining"),
+            Progress("pretraining", verbose=verbose),
             checkpointer,
         ],
     )
@@ -105,6 +107,7 @@ def cluster(
     run: RunState | None = None,
     variables: Sequence[Any] = (),
     earlier: dict[str, Any] | None = None,
+    verbose: int = 0,
 ) -> ClusteringResult:
     """Train encoder and centres until the labels are stable (SPEC 1.5).
 
@@ -112,7 +115,7 @@ def cluster(
     before came to.
     """
     schedule = BatchSchedule(len(model.labels), batch_size, seeds.seed("cluster batches"))
-    updates = TargetUpdates(update_interval, max_iter, tol)
+    updates = TargetUpdates(tol)
     recorder = Recorder()
     model.recorder = recorder
     model.prepare(optimizer)
@@ -135,7 +138,7 @@ def cluster(
             updates,
             *callbacks,
             recorder,
-            Progress("clustering", "update"),
+            Progress("clustering", "update", verbose=verbose),
             checkpointer,
         ],
     )
@@ -145,18 +148,18 @@ def cluster(
 
 
 class TargetUpdates(keras.callbacks.Callback):
-    """Refresh the targets every ``update_interval`` steps and stop when labels are stable.
+    """Refresh the targets after every epoch of the callbacks and stop when labels are stable.
 
     Adds ``iter`` and ``label_change``, the share of labels that differ from the last update, to
     the logs.
     """
 
-    def __init__(self, update_interval: int, max_iter: int, tol: float):
+    def __init__(self, tol: float):
         super().__init__()
-        self.update_interval, self.max_iter, self.tol = update_interval, max_iter, tol
+        self.tol = tol
         self.n_iter, self.termination_condition = 0, "max_iter"
         self.is_resumed = False
-        self._n_empty = 0
+        self._n_empty = self._n_blocks = 0
 
     @property
     def state(self) -> dict[str, Any]:
@@ -189,6 +192,10 @@ class TargetUpdates(keras.callbacks.Callback):
         if logs is not None:
             logs.update(iter=0, n_empty_clusters=self._report_empty())
 
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Count the blocks of steps: a callback may stop training between two of them."""
+        self._n_blocks = batch + 1
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Take new targets and compare the labels with the last ones."""
         last = self.model.labels
@@ -197,7 +204,7 @@ class TargetUpdates(keras.callbacks.Callback):
         if not self.model.is_finite:
             raise diverged(f"The loss became nan after update {epoch + 1} of clustering")
         label_change = float(np.mean(last != self.model.labels))
-        self.n_iter = min((epoch + 1) * self.update_interval, self.max_iter)
+        self.n_iter = self.model.steps_after(epoch, self._n_blocks)
         if logs is not None:
             n_empty = self._report_empty()
             logs.update(iter=self.n_iter, label_change=label_change, n_empty_clusters=n_empty)

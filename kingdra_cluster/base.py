@@ -14,11 +14,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from clustering_common import devices
 from clustering_common.backend import PRECISIONS
-from clustering_common.callbacks import Progress
-from clustering_common.checks import check_choice, check_finite, check_flag, check_number
+from clustering_common.checks import (
+    check_choice,
+    check_finite,
+    check_flag,
+    check_number,
+    check_verbose,
+)
 from clustering_common.fitting import ResumableFit, documented_fit
 from clustering_common.mapped import stays_in_file
 from clustering_common.persistence import SavedClusterer
+from clustering_common.progress import Progress
 from clustering_common.run_state import EVERY, RunState
 from clustering_common.saved_state import check_arrays
 from clustering_common.seeds import SeedStream
@@ -98,8 +104,12 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
         y : None
             Ignored.
         callbacks : sequence of keras.callbacks.Callback
-            See every iteration as an epoch: ``self.model.labels`` holds the labels,
-            ``self.model.pseudo_labels`` the pseudo-labels (-1 = none; None before the first).
+            See every iteration as an epoch, numbered from 0: ``self.model.labels`` holds the
+            labels, ``self.model.pseudo_labels`` the pseudo-labels (-1 = none; None before the
+            first), ``logs`` the numbers of a row of ``history_``. By
+            ``self.model.stop_training = True`` training ends after the iteration. A
+            `clustering_common.progress.Progress` among them says the iterations in the place of
+            ``verbose``.
         {checkpoints}
         """
         return self._fit(X, checkpoint_dir, checkpoint_every, callbacks)
@@ -120,9 +130,13 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
             network.ladder, X, self._loss_settings(), self.batch_size, seeds, self.precision
         )
         trainer.prepare(keras.optimizers.Adam(float(self.lr)))  # type: ignore[attr-defined]
-        progress = Progress(type(self).__name__, "iteration")
-        loop = OuterLoop(trainer, network.inference, X, self._loop_settings(), seeds, run)
-        state = loop.run([*callbacks[0], progress])
+        watchers = list(callbacks[0])
+        if not any(isinstance(watcher, Progress) for watcher in watchers):
+            watchers.append(Progress(type(self).__name__, "iteration", verbose=self.verbose))
+        loop = OuterLoop(
+            trainer, network.inference, X, self._loop_settings(), seeds, run, self.verbose
+        )
+        state = loop.run(watchers)
         self.history_ = state.history
         self.n_iter_ = len(state.history)
         self.termination_condition_ = state.termination_condition
@@ -241,7 +255,7 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
         check_choice("base_loss", self.base_loss, BASE_LOSSES)
         for name in ("n_class", "n_iter", "batch_size"):
             check_number(name, getattr(self, name), integer=True, low=1)
-        check_number("verbose", self.verbose, integer=True, low=0)
+        check_verbose(self.verbose)
         check_number("lr", self.lr, low=0, strict=True)  # type: ignore[attr-defined]
         weights = ("mi_loss_w_init", "mi_mu_w_init", "noise_kl_w_init", "ladder_loss_w_init")
         for name in (*weights, "noise_std"):

@@ -129,11 +129,21 @@ def _paper_row(source: Path, row: Any) -> tuple[str, str] | None:
     )
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, or raise where a key comes twice: JSON would drop the first."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {key!r} comes twice")
+        content[key] = value
+    return content
+
+
 def _parsed(source: Path) -> dict[str, Any]:
     try:
         if source.stat().st_size > MAX_CONFIG_BYTES:
             raise ValueError("it is larger than 1 MB")
-        content = json.loads(source.read_text(encoding="utf-8"))
+        content = json.loads(source.read_text(encoding="utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"CONFIG must be a JSON file; got {str(source)!r} ({error}). See the folder configs."

@@ -11,6 +11,7 @@ from clustering_common import cli, files, results
 from clustering_common.callbacks import LabelsMonitor, empty_clusters, scores
 from clustering_common.datasets import load_dataset
 from clustering_common.prepare_layout import FOLDERS, X_NAME, Y_NAME
+from clustering_common.progress import Progress
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import run_identity
 from clustering_common.user_data import load_user_data
@@ -18,30 +19,8 @@ from kingdra_cluster.base import LadderClusterer
 from kingdra_cluster.configs import Config
 
 NAMES = ("acc", "nmi", "ari")
+TOLD = ("acc", "nmi", "pseudo_acc", "coverage", "member_agreement", "loss")  # of an iteration
 NEEDED = ("model.h5", "labels.npy", "history.json")
-
-
-class IterationPrinter(keras.callbacks.Callback):
-    """Say each iteration's scores.
-
-    Parameters
-    ----------
-    say : callable
-        Takes a line.
-    """
-
-    def __init__(self, say: Callable[[str], None]):
-        super().__init__()
-        self.say = say
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Say ACC and, where there are pseudo-labels, their accuracy and coverage."""
-        logs = logs or {}
-        line = [f"iteration {epoch + 1}/{self.params['epochs']}"]
-        for name in ("acc", "nmi", "pseudo_acc", "coverage", "member_agreement", "loss"):
-            if name in logs:
-                line.append(f"{name} {logs[name]:.4f}")
-        self.say(", ".join(line))
 
 
 class EarlierFiles(keras.callbacks.Callback):
@@ -125,9 +104,10 @@ def run(
         if finished:
             return finished
         monitors = [] if labels is None else [LabelsMonitor(labels)]
+        iterations = Progress("", "iteration", verbose=2, names=TOLD, say=say)
         estimator.fit(
             X,
-            callbacks=[*monitors, IterationPrinter(say), EarlierFiles(place.path)],
+            callbacks=[*monitors, iterations, EarlierFiles(place.path)],
             checkpoint_dir=place.checkpoints,
             checkpoint_every=place.every,
         )

@@ -14,6 +14,7 @@ from keras import ops
 
 from clustering_common import backend
 from clustering_common.seeds import SeedStream
+from kingdra_cluster.losses import softmax
 
 FUSE_FROM_WEIGHTS = 1_000_000  # fewer are passed sooner than XLA compiles
 EPSILON = 1e-10  # under the root of every batch normalisation
@@ -177,7 +178,7 @@ class LadderNetwork(keras.layers.Layer):
         last = self.n_layers - 1
         a = self._normalised(self.clean_activation(rows, self.n_layers), last)
         logits = a + self.betas[last][:, None, :]
-        return ops.transpose(ops.softmax(logits, axis=-1), (1, 0, 2))
+        return ops.transpose(softmax(logits), (1, 0, 2))
 
     def _normalised(self, a: Any, layer: int) -> Any:
         if not self.normalised[layer]:

@@ -44,7 +44,9 @@ class LadderIM(LadderClusterer):
     random_state : int, RandomState, Generator or None, default=None
         Seed of initial weights, noise and batches.
     verbose : int, default=0
-        1 reports iterations and time left through the logger ``clustering_common``.
+        0 says nothing but warnings, 1 iteration, losses and time left every five seconds, 2 those
+        of each iteration and of its epochs, through the logger ``clustering_common``
+        (`clustering_common.progress`).
 
     Attributes
     ----------

@@ -10,6 +10,11 @@ def entropy(log_proba: Any) -> Any:
     return -ops.sum(ops.exp(log_proba) * log_proba, axis=-1)
 
 
+def softmax(logits: Any) -> Any:
+    """Return the softmax over the last axis; for one cluster, 1, of which Keras would warn."""
+    return ops.softmax(logits, axis=-1) if logits.shape[-1] > 1 else ops.ones_like(logits)
+
+
 def information_maximisation(logits: Any, mi_mu_w: float) -> Any:
     """Return mean_i H(p_i) - mi_mu_w * H(mean_i p_i): sure samples, balanced clusters (IMSAT).
 
@@ -24,7 +29,7 @@ def information_maximisation(logits: Any, mi_mu_w: float) -> Any:
     tensor of shape (...)
     """
     conditional = ops.mean(entropy(ops.log_softmax(logits, axis=-1)), axis=-1)
-    mean_proba = ops.mean(ops.softmax(logits, axis=-1), axis=-2)
+    mean_proba = ops.mean(softmax(logits), axis=-2)
     # A cluster that no sample uses has p log p = 0, and a finite gradient.
     marginal = -ops.sum(mean_proba * ops.log(ops.maximum(mean_proba, 1e-30)), axis=-1)
     return conditional - mi_mu_w * marginal
@@ -35,7 +40,7 @@ def dot_product(logits: Any) -> Any:
 
     Different samples of a batch should have orthogonal class probabilities (Kingdra, "Dot").
     """
-    proba = ops.softmax(logits, axis=-1)
+    proba = softmax(logits)
     unit = proba * ops.rsqrt(ops.sum(ops.square(proba), axis=-1, keepdims=True))
     gram = ops.matmul(unit, ops.swapaxes(unit, -1, -2))
     return ops.mean(ops.square(gram - ops.eye(logits.shape[-2])), axis=(-1, -2))

@@ -112,6 +112,10 @@ class LadderTrainer(SteppedModel):
         self.labels: np.ndarray | None = None
         self.pseudo_labels: np.ndarray | None = None
 
+    def weight_layers(self) -> list[keras.layers.Layer]:
+        """Return the members' network."""
+        return [self.network]
+
     def call(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return each member's losses on its unlabelled and, if any, its labelled batch."""
         x = self._rows(batch["unlabelled"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from clustering_common.callbacks import FiniteLoss, Recorder, diverged, empty_clusters
 from clustering_common.checkpointer import Checkpointer
+from clustering_common.progress import Progress
 from clustering_common.run_state import RunState
 from clustering_common.seeds import SeedStream
 from kingdra_cluster.agreement_graph import agreement_buckets
@@ -39,6 +40,8 @@ class OuterLoop:
     seeds : SeedStream
     run : RunState, optional
         Where checkpoints go, and the one to go on from.
+    verbose : int, default=0
+        From 2 on the epochs within a round are told too.
     """
 
     def __init__(
@@ -49,10 +52,11 @@ class OuterLoop:
         settings: LoopSettings,
         seeds: SeedStream,
         run: RunState | None = None,
+        verbose: int = 0,
     ):
         self.trainer, self.inference, self.X = trainer, inference, X
         self.settings, self.seeds = settings, seeds
-        self.run_state = run or RunState(None)
+        self.run_state, self.verbose = run or RunState(None), verbose
         self.state = LoopState(mapping=self._own_names())
         self.first = 0
 
@@ -73,7 +77,11 @@ class OuterLoop:
         for iteration in range(self.first, self.settings.n_iter):
             watchers.on_epoch_begin(iteration)
             row = self._round(iteration)
+            trainer.weights_were_set = False
+            # Callbacks such as TensorBoard take every entry for a number.
+            bucket_sizes = {k: row.pop(k) for k in ("bucket_sizes",) if k in row}
             watchers.on_epoch_end(iteration, row)
+            state.history[-1].update(bucket_sizes)
             if trainer.stop_training:
                 state.termination_condition = "callback"
                 break
@@ -85,7 +93,16 @@ class OuterLoop:
                 stacklevel=5,
             )
         watchers.on_train_end(row)
+        if trainer.weights_were_set:
+            self._look_again()
         return state
+
+    def _look_again(self) -> None:
+        """Predict with the weights that a callback put in the place of the last ones."""
+        state = self.state
+        state.member_proba = self.inference.probabilities(self.X)
+        # Whether they were taught one naming is not known; if so, matching finds it again.
+        state.mapping = align_members(state.member_proba)
 
     def _go_on(self) -> None:
         """Take the loop's part of a checkpoint back; the trainer's follows when it trains."""
@@ -154,7 +171,9 @@ class OuterLoop:
         recorder = Recorder()
         untaught = state.taught is None
         n_epochs = settings.n_epochs_per_iter0 if untaught else settings.n_epochs_per_iter
-        guard = FiniteLoss(f"iteration {iteration}")
+        watchers: list[keras.callbacks.Callback] = [FiniteLoss(f"iteration {iteration}"), recorder]
+        if self.verbose > 1:
+            watchers.append(Progress(f"iteration {iteration + 1}"))
         checkpointer = Checkpointer(
             self.run_state,
             ROUND,
@@ -164,13 +183,14 @@ class OuterLoop:
         )
         if iteration > self.first:
             checkpointer.forget()
+        was_stopped = self.trainer.stop_training  # as the iteration began, by a callback
         self.trainer.train_round(
             n_epochs,
             state.taught,
-            [guard, recorder, checkpointer],
+            [*watchers, checkpointer],
             first_step=checkpointer.first_step,
         )
-        self.trainer.stop_training = False
+        self.trainer.stop_training = was_stopped
         losses = recorder.rows[-1]
         if untaught:
             losses.pop("sup_loss", None)

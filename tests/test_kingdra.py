@@ -135,6 +135,15 @@ def test_one_iteration_works(blobs):
     assert kingdra(n_iter=1).fit(blobs).n_iter_ == 1
 
 
+@pytest.mark.parametrize("base_loss", ["im", "dot"])
+def test_one_cluster(base_loss, blobs):
+    """Without a word: a softmax over one logit is meant here."""
+    sizes = {"n_class": 1, "fc_layer_sizes": (5, 1), "denoising_cost": (10, 1, 0.1)}
+    model = kingdra(base_loss=base_loss, **sizes).fit(blobs)
+    assert not model.labels_.any()
+    assert (model.predict_proba(blobs) == 1).all()
+
+
 def test_the_first_member_predicts_without_a_common_mapping(blobs):
     model = kingdra(ens_common_mapping=False, n_iter=3).fit(blobs)
     assert_array_equal(model.predict_proba(blobs), model.member_proba(blobs)[0])

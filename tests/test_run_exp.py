@@ -133,6 +133,36 @@ def test_a_diverged_trial_does_not_end_the_grid(run, tiny, monkeypatch):
     assert means["FcDEC"] == "nan" and float(means["FcIDEC-DA"]) > 0
 
 
+def test_a_diverged_trial_is_not_run_again_by_resume(run, tiny, monkeypatch):
+    trained, original = [], experiment.train
+
+    def train(estimator, *args, **kwargs):
+        trained.append(kwargs["method"])
+        if kwargs["method"] == "FcDEC":
+            raise TrainingDivergedError("The loss became nan.")
+        return original(estimator, *args, **kwargs)
+
+    monkeypatch.setattr(grid.experiment, "train", train)
+    command = [*GRID, "--pretrain-epochs", 1, "--maxiter", 2]
+    _, out, _ = run(*command)
+    table = Path("results/dec_da/results.csv").read_text()
+    assert len(trained) == 4
+    # The note is as good as a result.
+    assert run(*command, "--resume")[:2] == (0, out)
+    assert Path("results/dec_da/results.csv").read_text() == table
+    assert len(trained) == 4
+    # Without it, or with a broken one, that trial runs again; without --resume all do.
+    notes = [Path(f"results/dec_da/digits/FcDEC/trial{i}/diverged.json") for i in range(2)]
+    notes[0].unlink()
+    notes[1].write_text("{")
+    run(*command, "--resume")
+    assert trained[4:] == ["FcDEC"] * 2 and all(note.exists() for note in notes)
+    # Of other settings it is not; what ends well leaves none.
+    monkeypatch.setattr(grid.experiment, "train", original)
+    run(*GRID, "--pretrain-epochs", 1, "--maxiter", 4, "-d", "results/dec_da")
+    assert not any(note.exists() for note in notes)
+
+
 def test_a_stopped_cell_goes_on(run, tiny, monkeypatch):
     command = ["--methods", "FcDEC", "--datasets", "digits", "--trials", 1, "-v", 0,
                "--pretrain-epochs", 2, "--maxiter", 2, "--checkpoint-every", 0]  # fmt: skip
@@ -221,6 +251,14 @@ def test_a_config_runs_and_leaves_its_files(run, tmp_path):
     assert np.load(folder / "labels.npy").shape == (60,)
     assert len(json.loads((folder / "history.json").read_text())) == 2
     assert configs.KingdraCluster.load(folder / "model.h5").n_class == 3
+
+
+@pytest.mark.parametrize("text", ['{"n_en": 2, "n_en": 3}', '{"a": {"n_en": 1, "n_en": 2}}'])
+def test_a_key_that_comes_twice(text, run, tmp_path):
+    (tmp_path / "twice.json").write_text(text)
+    code, out, err = run("twice.json")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "(the key 'n_en' comes twice)" in err
 
 
 @pytest.mark.parametrize(

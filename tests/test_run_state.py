@@ -78,7 +78,7 @@ def stopped(blobs, tmp_path):
 def test_a_resumed_run_does_not_begin_anew(stopped, blobs, caplog):
     pretraining, clustering = At(), At()
     with caplog.at_level(logging.INFO, "clustering_common"):
-        model = make().fit(
+        model = make(verbose=1).fit(
             blobs,
             callbacks=[clustering],
             pretrain_callbacks=[pretraining],
