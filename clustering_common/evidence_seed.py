@@ -34,7 +34,8 @@ class OneSeed:
 
     def __init__(self, before: Any, clusterer: Any, X: Any, sample: np.ndarray, seed: int):
         self.before, self.clusterer, self.X, self.sample = before, clusterer, X, sample
-        self.seed, self._ready, self._folder = seed, None, tempfile.TemporaryDirectory()
+        self.seed, self._folder = seed, tempfile.TemporaryDirectory()
+        self._ready: tuple[Any, np.ndarray] | None = None
 
     def __enter__(self) -> "OneSeed":
         return self

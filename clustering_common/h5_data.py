@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import mmap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,8 @@ def read_h5(source: Path, key: str | None = None, wants_labels: bool = False) ->
     samples, labels = chosen_names(source, names, key, wants_labels)
     with _opened(source) as file:
         text_limit = longest_text(source)
+        if labels is not None and file[labels].dtype.kind == "O":
+            _check_heaps(source)
         return (
             None if samples is None else _numbers(source, member(file, samples)),
             None if labels is None else _labels(member(file, labels), text_limit),
@@ -176,12 +179,34 @@ def _plain_bytes(raw: bytes, filters: list[int], n_bytes: int, itemsize: int) ->
     return raw
 
 
+def _check_heaps(source: Path) -> None:
+    """Raise OSError unless all heaps of texts are whole: HDF5 walks a damaged one for ever."""
+    with open(source, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
+
+        def number(begin: int, n_bytes: int) -> int:
+            return int.from_bytes(content[begin : begin + n_bytes], "little")
+
+        heap = content.find(b"GCOL")
+        while heap >= 0:
+            place, end = heap + 16, min(heap + number(heap + 8, 8), len(content))
+            while place + 16 <= end:
+                # An object has a head of 16 bytes; the one without a number is what is left.
+                index, size = number(place, 2), number(place + 8, 8)
+                step = 16 + -(-size // 8) * 8 if index else size
+                if not 16 <= step <= end - place:
+                    raise OSError("a damaged heap of texts")
+                place += step
+            heap = content.find(b"GCOL", heap + 4)
+
+
 def _labels(dataset: Any, text_limit: int) -> Any:
     """Return labels as an array of numbers, or a list of texts of which equal ones are one."""
     check_array(dataset, "biufOS")
     text = h5py.check_string_dtype(dataset.dtype)
     if text is None:
         return _numbers(Path(dataset.file.filename), dataset)
+    if dataset.file.id.get_create_plist().get_sizes() != (8, 8):
+        raise OSError("heaps of texts of another kind")
     if dataset.ndim != 1 or dataset.id.get_create_plist().get_nfilters():
         raise OSError(f"{dataset.name!r} has the shape {dataset.shape} of texts, or is packed")
     check_is_there(dataset)

@@ -40,4 +40,4 @@ def chosen_names(
             way_out = "Give data_key the name of one of them."
         shown = [*names[:MAX_SHOWN], "..."] if len(names) > MAX_SHOWN else names
         raise file_error(source, wanted, f"the keys {', '.join(shown) or '(none)'}", way_out)
-    return (samples or [None])[0], (labels or [None])[0]
+    return samples[0] if samples else None, labels[0] if labels else None

@@ -26,7 +26,7 @@ def read_csr(source: Path) -> csr_matrix:
     kind, shape, indptr, indices, data = read_npz(source, names)
     if kind.shape != () or kind.dtype.kind not in "SU" or str(kind.astype("U")) != "csr":
         way_out = "Save matrix.tocsr()."
-        raise file_error(source, "a sparse matrix in CSR format", str(kind)[:60], way_out)
+        raise file_error(source, "a sparse matrix in CSR format", kind.tolist(), way_out)
     try:
         matrix = _matrix(shape, indptr, indices, data)
     except (ValueError, OverflowError, IndexError) as error:

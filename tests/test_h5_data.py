@@ -54,7 +54,7 @@ def test_a_key_names_the_samples(write, tmp_path):
     np.savez(tmp_path / "x.npz", a=X, b=2 * X)
     np.testing.assert_array_equal(load_user_data(tmp_path / "x.npz", data_key="b").X, 2 * X)
     raises_line("with an array 'c', .*; got the keys other, x, y", path, data_key="c")
-    raises_line("with an array 'group', .*got|'group' is no array", path, data_key="group")
+    raises_line("'/group' is no array", path, data_key="group")
     raises_line("x.npz' must be .* with an array 'c'", tmp_path / "x.npz", data_key="c")
     np.save(tmp_path / "x.npy", X)
     raises_line("data_key must come with a .npz or .h5 file", tmp_path / "x.npy", data_key="x")
@@ -96,6 +96,18 @@ def test_many_labels_are_read_in_parts(write, monkeypatch):
     monkeypatch.setattr(h5_data, "TEXT_ROWS", 5)
     found = load_user_data(write({"x": X, "y": list("abcdefghijkl")}))
     assert "".join(found.labels) == "abcdefghijkl"
+
+
+def test_a_damaged_heap_of_texts_is_refused(write):
+    # HDF5 would walk it for ever: what is left of the heap has no size.
+    path = write({"x": X, "y": list("abcdefghijkl")})
+    content = bytearray(path.read_bytes())
+    place = content.index(b"GCOL") + 16
+    while content[place : place + 2] != bytes(2):
+        place += 16 + -(-int.from_bytes(content[place + 8 : place + 16], "little") // 8) * 8
+    content[place + 8 : place + 16] = bytes(8)
+    path.write_bytes(content)
+    raises_line("a damaged heap of texts", path)
 
 
 @pytest.mark.parametrize("userblock", [0, 512])
@@ -226,7 +238,7 @@ def test_a_csr_matrix_is_read_where_asked(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"format": np.array(b"csc")}, "in CSR format; got csc"),
+        ({"format": np.array(b"csc")}, "in CSR format; got .*csc"),
         ({"shape": np.array([3, -4])}, "intact CSR matrix of numbers; got shape"),
         ({"shape": np.array([2, 4])}, "got shape"),
         ({"shape": np.array([3, sparse_files.MAX_COLUMNS + 1])}, "got shape"),

@@ -16,6 +16,7 @@ from kingdra_cluster.configs import read_config
 from kingdra_cluster.experiment import load_data
 
 pytestmark = [
+    pytest.mark.usefixtures("uncompiled"),
     pytest.mark.filterwarnings("ignore:All samples are in one cluster"),
     pytest.mark.filterwarnings("ignore:No round found pseudo-labels"),
 ]

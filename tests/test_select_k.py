@@ -141,6 +141,7 @@ def test_a_pipeline_is_judged_where_it_clusters(four):
     assert_allclose(best.silhouette, silhouette_score(X * weights, labels))
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_pipeline_pretrains_on_what_it_scaled(blobs, monkeypatch):
     seen = []
     original = FcDEC._pretrain

@@ -163,7 +163,10 @@ def test_missing_file(tmp_path, write):
 
 
 def test_unknown_suffix(write):
-    raises_line(r"x.mat' must be .* kinds .csv, .npy, .npz; got '.mat'\.", write("x", "x.mat"))
+    raises_line(
+        r"x.mat' must be .* kinds .csv, .npy, .parquet, .npz, .h5, .hdf5; got '.mat'\.",
+        write("x", "x.mat"),
+    )
     raises_line(r"; got ''\. Save the array with np.save\.", write("x", "x"))
 
 
