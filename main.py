@@ -61,8 +61,10 @@ def _add_data(add: Callable[..., Any]) -> None:
     add("--data-dir", type=cli.path, default="data", metavar="FOLDER",
         help="where the data sets' files are; see data/README.md")  # fmt: skip
     add("--data", type=cli.path, metavar="FILE",
-        help="your own .npy, .npz or .csv, or a folder of PNG or JPEG images, instead of "
-        "--dataset")  # fmt: skip
+        help="your own .npy, .npz, .csv, .parquet or .h5, or a folder of PNG or JPEG images, "
+        "instead of --dataset")  # fmt: skip
+    add("--data-key", type=cli.path, metavar="NAME", help="which array of a .npz or .h5 has the "
+        "samples; default: x, X, data, or the only one beside the labels")  # fmt: skip
     add("--image-size", nargs="+", type=cli.number(int, 1, high=4096), metavar="PIXELS",
         help="of a folder's images, side or height and width; all are resized to it")  # fmt: skip
     add("--colour", choices=("auto", "grey", "rgb"), help="of a folder's images; default: auto, "
@@ -114,15 +116,22 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--data must come with --n-clusters K; got none")
     if args.layer_sizes and not args.method.startswith("Fc"):
         parser.error(f"--layer-sizes must come with an Fc method; got {args.method}")
+    _check_data(parser, args)
+    return args
+
+
+def _check_data(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Stop with one line unless the flags of --data fit together."""
     for name in ("image_size", "colour"):
         value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
         if value and not (args.data and Path(args.data).expanduser().is_dir()):
             parser.error(f"{flag} must come with a folder as --data; got {value!r}")
     if args.image_size and len(args.image_size) > 2:
         parser.error(f"--image-size must be one or two numbers; got {args.image_size!r}")
-    if args.labels and not args.data:
-        parser.error(f"--labels must come with --data FILE; got {args.labels!r} alone")
-    return args
+    for name in ("labels", "data_key"):
+        value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
+        if value and not args.data:
+            parser.error(f"{flag} must come with --data FILE; got {value!r} alone")
 
 
 def flag_names(args: argparse.Namespace) -> dict[str, str]:
@@ -154,13 +163,17 @@ def load_task(args: argparse.Namespace) -> Any:
     from dec_da.experiment import Task
 
     if args.data:
-        names = {"path": "--data", "labels_path": "--labels"}
+        names = {"path": "--data", "labels_path": "--labels", "data_key": "--data-key"}
         for flag, given in (("--data", args.data), ("--labels", args.labels)):
             path = str(Path(given).expanduser()) if given else flag
             names |= dict.fromkeys((path, repr(path)), f"{flag} {path!r}")
         with cli.naming(names):
             found = load_user_data(
-                args.data, args.labels, image_size=args.image_size, colour=args.colour or "auto"
+                args.data,
+                args.labels,
+                image_size=args.image_size,
+                colour=args.colour,
+                data_key=args.data_key,
             )
         return Task(str(args.data), *found)
     dataset = load_dataset(args.dataset, args.data_dir)
@@ -182,9 +195,8 @@ def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
     from clustering_common.run_folder import RunFolder
     from dec_da import experiment, presets
 
-    place = RunFolder(
-        args.save_dir, resume=args.resume, every=args.checkpoint_every, needed=experiment.NEEDED
-    )
+    needed = experiment.needed(task)
+    place = RunFolder(args.save_dir, resume=args.resume, every=args.checkpoint_every, needed=needed)
     method = presets.paper_name(estimator)
     record = experiment.train(estimator, task, place, method=method, seed=args.random_state)
     seconds = record["seconds"]
@@ -214,11 +226,16 @@ def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
 
 
 def test(args: argparse.Namespace, estimator: Any, task: Any) -> None:
-    """Score trained weights and print the closing line."""
+    """Score trained weights and print the closing line; of files, write where each belongs."""
     from clustering_common.callbacks import scores
+    from clustering_common.run_folder import RunFolder
+    from dec_da import experiment
 
+    place = RunFolder(args.save_dir) if task.names else None
     estimator.load_weights(args.weights, task.X.shape[1:])
     labels = estimator.predict(task.X)
+    if place is not None:
+        print(f"Written to {experiment.write_tested(place, task, estimator, labels)}.")
     if task.labels is None:
         import numpy as np
 

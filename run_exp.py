@@ -98,15 +98,14 @@ def run_config(args: argparse.Namespace) -> None:
         random_state=args.seed, precision=args.precision, verbose=args.verbose
     )
     estimator.check()
-    X, labels = experiment.load_data(config, args.data_dir or ".")
-    estimator.check(len(X))
+    data = experiment.load_data(config, args.data_dir or ".")
+    estimator.check(data.X.shape[0])
     path = args.save_dir or f"results/{config.name}"
-    place = RunFolder(
-        path, resume=args.resume, every=args.checkpoint_every, needed=experiment.NEEDED
-    )
+    needed = experiment.needed(data)
+    place = RunFolder(path, resume=args.resume, every=args.checkpoint_every, needed=needed)
 
     say = functools.partial(print, flush=True) if args.verbose else lambda line: None
-    record = experiment.run(config, estimator, X, labels, place, seed=args.seed, say=say)
+    record = experiment.run(config, estimator, data, place, seed=args.seed, say=say)
     print(f"{config.name}: {record['seconds']['total']:.1f} s. Files in {place.path}.")
     if record["empty_clusters"]:
         print(f"Warning: {record['empty_clusters']}.")

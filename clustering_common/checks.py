@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-CHUNK = 2**22  # numbers that are looked at together
+from clustering_common.data_pass import bad_rows
 
 
 def check_number(
@@ -78,23 +78,13 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 
 def check_finite(name: str, values: np.ndarray) -> None:
     """Raise ValueError when ``values`` holds NaN or infinity, with the first row that does."""
-    n_rows = max(1, CHUNK // max(1, math.prod(values.shape[1:])))
-    finite = np.concatenate(
-        [_finite_rows(values[start : start + n_rows]) for start in range(0, len(values), n_rows)]
-    )
-    if not finite.all():
+    n_bad, first_bad = bad_rows(values)
+    if n_bad:
         raise ValueError(
-            f"{name} must be finite; got NaN or infinity in {np.count_nonzero(~finite)} of "
-            f"{len(values)} rows, the first is row {np.argmin(finite)}. "
+            f"{name} must be finite; got NaN or infinity in {n_bad} of {len(values)} rows, the "
+            f"first is row {first_bad}. "
             "Drop these rows or impute their values (sklearn.impute.SimpleImputer)."
         )
-
-
-def _finite_rows(values: np.ndarray) -> np.ndarray:
-    """Return whether all of each row is finite, in single precision."""
-    with np.errstate(over="ignore"):
-        single = np.asarray(values, np.float32)
-    return np.asarray(np.isfinite(single.reshape(len(single), -1)).all(axis=1))
 
 
 def check_sizes(name: str, sizes: Any) -> None:

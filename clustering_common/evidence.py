@@ -1,75 +1,29 @@
 """Label-free evidence for a number of clusters, of any estimator that clusters.
 
 No number proves a number of clusters. The evidence here asks whether clusters are compact and
-apart, whether another seed finds the same ones, and how sure the estimator is; see ``MEANINGS``.
+apart, whether another seed finds the same ones, and how sure the estimator is; see
+``evidence_report.MEANINGS``.
 """
 
 import itertools
-import tempfile
-import time
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.base import clone
-from sklearn.metrics import adjusted_rand_score, davies_bouldin_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score
+from sklearn.pipeline import Pipeline
 
-from clustering_common import cli, files
-from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.checks import check_number
+from clustering_common.evidence_fits import KeptFits, fit_identity
+from clustering_common.evidence_report import TABLE, Evidence, write_table
+from clustering_common.evidence_seed import OneSeed, with_k
+
+__all__ = ["Evidence", "select_k"]
 
 SAMPLE = 5000  # samples of the silhouette, whose time grows with their square
-SURE = 0.9
-MEANINGS = """\
-The first two are taken on the embedding before clustering, without one on the data itself.
-silhouette      -1 to 1, higher is better: samples are nearer to their own cluster than to the next.
-davies_bouldin  0 up, lower is better: spread of clusters against the distance between them.
-stability       0 to 1, higher is better: other seeds find the same clusters (mean ARI of pairs).
-sure            share of samples whose cluster has a probability above 0.9.
-coverage        share of samples that Kingdra's members agree on (pseudo-labels), else empty.
-used            clusters that are not empty, the fewest of all seeds.
-rank            mean rank by the first three; the candidates come in its order, best first."""
-COLUMNS = (
-    "k", "rank", "silhouette", "davies_bouldin", "stability", "sure", "coverage", "used", "seconds",
-)  # fmt: skip
-
-
-@dataclass
-class Evidence:
-    """What speaks for one number of clusters: means over the seeds.
-
-    Attributes
-    ----------
-    k : int
-    silhouette, davies_bouldin : float
-        On the embedding before clustering where the estimator pretrains one, else on the data:
-        the same for all k. NaN where there is but one cluster.
-    stability : float
-        Mean adjusted Rand index of all pairs of seeds; NaN for one seed.
-    sure : float
-        Share of samples whose largest probability exceeds 0.9; NaN without ``predict_proba``.
-    coverage : float
-        Of pseudo-labels, of Kingdra; NaN for the others.
-    used : int
-        Clusters that are not empty, the fewest of all seeds.
-    seconds : float
-        Of all seeds together.
-    rank : float
-        Mean rank among the candidates by the first three measures; 1 is best in all.
-    """
-
-    k: int
-    silhouette: float
-    davies_bouldin: float
-    stability: float
-    sure: float
-    coverage: float
-    used: int
-    seconds: float
-    rank: float = field(default=np.nan)
 
 
 def select_k(
@@ -80,22 +34,29 @@ def select_k(
     n_seeds: int = 3,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
+    folder: str | os.PathLike[str] | None = None,
 ) -> list[Evidence]:
     """Fit an estimator with each number of clusters and return the evidence, best rank first.
 
     Parameters
     ----------
     estimator : estimator
-        With ``n_clusters`` or ``n_class`` and ``random_state``; it is cloned, not fitted. An
-        estimator that pretrains does so once a seed, for all k.
+        With ``n_clusters``, ``n_class`` or (mixtures) ``n_components``; it is cloned, not fitted.
+        An estimator that pretrains does so once a seed, for all k. Of a pipeline, the last step
+        clusters, and what is before it is done once a seed too.
     X : array-like of shape (n_samples, ...)
     ks : sequence of int
         Candidates, at least 2 each.
     n_seeds : int, default=3
-        Fits of each candidate, with seeds ``seed``, ``seed + 1``, ...
+        Fits of each candidate, with seeds ``seed``, ``seed + 1``, ...; one where nothing is
+        random.
     seed : int, default=0
     say : callable, optional
         Takes a line of progress.
+    folder : path, optional
+        Gets select_k.csv after each seed, and what each fit found. Those that it has already, of
+        the same settings and data, are not fitted again: a stopped search goes on, and more
+        candidates or seeds can be asked for.
 
     Returns
     -------
@@ -116,80 +77,47 @@ def select_k(
     """
     check_number("n_seeds", n_seeds, integer=True, low=1)
     check_number("seed", seed, integer=True, low=0)
+    n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+    before, clusterer = _parts(estimator)
+    _check_ks(clusterer, ks, n_samples)
+    sample = np.arange(n_samples)
+    if n_samples > SAMPLE:
+        sample = np.sort(np.random.default_rng(seed).permutation(n_samples)[:SAMPLE])
+    is_random = any(name.endswith("random_state") for name in estimator.get_params())
+    seeds = range(seed, seed + (n_seeds if is_random else 1))
+    identity = {} if folder is None else fit_identity(estimator, X, sample)
+    kept = KeptFits(folder, identity)
+    runs: dict[int, list[dict[str, Any]]] = {int(k): [] for k in ks}
+    for one_seed in seeds:
+        search = OneSeed(before, clusterer, X, sample, one_seed)
+        with search:
+            for k, found in runs.items():
+                found.append(kept.get(one_seed, k) or kept.put(one_seed, k, search.fitted(k)))
+                say(f"seed {one_seed}, k {k}: silhouette {found[-1]['silhouette']:.3f}")
+        ranked = _ranked([_evidence(k, found) for k, found in runs.items()])
+        if folder is not None:
+            write_table(Path(folder) / TABLE, ranked)
+    return ranked
+
+
+def _check_ks(clusterer: Any, ks: Sequence[int], n_samples: int) -> None:
+    """Raise unless all candidates can be fitted."""
     if not len(ks):
         raise ValueError(f"ks must be numbers of clusters; got {ks!r}. Give two at least.")
     for k in ks:
         check_number("each of ks", k, integer=True, low=2)
-        _with_k(estimator, k, seed)
-    n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+        with_k(clusterer, k, 0)
     if max(ks) >= n_samples:
         raise ValueError(
             f"ks must be below n_samples={n_samples}; got {max(ks)!r}. Leave out the largest."
         )
-    sample = np.arange(n_samples)
-    if n_samples > SAMPLE:
-        sample = np.sort(np.random.default_rng(seed).permutation(n_samples)[:SAMPLE])
-    runs: dict[int, list[dict[str, Any]]] = {int(k): [] for k in ks}
-    with tempfile.TemporaryDirectory() as folder:
-        for one_seed in range(seed, seed + n_seeds):
-            ready, space = _pretrained(estimator, X, sample, one_seed, Path(folder))
-            for k, found in runs.items():
-                found.append(_fitted(_with_k(ready, k, one_seed), X, space, sample))
-                say(f"seed {one_seed}, k {k}: silhouette {found[-1]['silhouette']:.3f}")
-    return _ranked([_evidence(k, found) for k, found in runs.items()])
 
 
-def _with_k(estimator: Any, k: int, seed: int) -> Any:
-    """Return a clone for so many clusters."""
-    params = estimator.get_params(deep=False)
-    names = [name for name in ("n_clusters", "n_class") if name in params]
-    if not names or "random_state" not in params:
-        raise ValueError(
-            "estimator must have n_clusters or n_class, and random_state; got "
-            f"{type(estimator).__name__}. Choose another estimator."
-        )
-    changed: dict[str, Any] = {names[0]: int(k), "random_state": seed}
-    if names[0] == "n_class" and "fc_layer_sizes" in params:
-        changed["fc_layer_sizes"] = (*params["fc_layer_sizes"][:-1], int(k))
-    return clone(estimator).set_params(**changed)
-
-
-def _pretrained(
-    estimator: Any, X: Any, sample: np.ndarray, seed: int, folder: Path
-) -> tuple[Any, np.ndarray]:
-    """Return the estimator with its pretraining done, and a sample in the space of all k."""
-    params = estimator.get_params(deep=False)
-    if not {"pretrained_weights", "max_iter"} <= set(params):
-        rows = X[sample] if hasattr(X, "shape") else np.asarray(X)[sample]
-        rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
-        return estimator, rows.reshape(len(rows), -1)
-    first = _with_k(estimator, 2, seed).set_params(max_iter=0).fit(X)
-    path = folder / f"seed{seed}.h5"
-    first.save(path)
-    ready = clone(estimator)
-    if params["pretrained_weights"] is None:
-        ready.set_params(pretrained_weights=str(path))
-    return ready, first.transform(X)[sample]
-
-
-def _fitted(estimator: Any, X: Any, space: np.ndarray, sample: np.ndarray) -> dict[str, Any]:
-    """Fit, and return the measures of one run and its labels; NaN where it diverged."""
-    begin = time.monotonic()
-    found = dict.fromkeys(("silhouette", "davies_bouldin", "sure", "coverage"), np.nan)
-    try:
-        labels = np.asarray(estimator.fit(X).labels_)
-    except TrainingDivergedError:
-        return {**found, "labels": None, "used": 0, "seconds": time.monotonic() - begin}
-    seconds = time.monotonic() - begin
-    if 2 <= len(np.unique(labels[sample])) < len(sample):
-        found["silhouette"] = silhouette_score(space, labels[sample])
-        found["davies_bouldin"] = davies_bouldin_score(space, labels[sample])
-    if hasattr(estimator, "predict_proba"):
-        found["sure"] = float(np.mean(estimator.predict_proba(X).max(axis=1) > SURE))
-    history = getattr(estimator, "history_", None)
-    if isinstance(history, list) and history and "coverage" in history[-1]:
-        found["coverage"] = float(history[-1]["coverage"])
-    return {**found, "labels": labels, "used": len(np.unique(labels)), "seconds": seconds}
+def _parts(estimator: Any) -> tuple[Any, Any]:
+    """Return what a pipeline does before it clusters, None where it is none, and the clusterer."""
+    if not isinstance(estimator, Pipeline):
+        return None, estimator
+    return estimator[:-1] if len(estimator) > 1 else None, estimator[-1]
 
 
 def _evidence(k: int, runs: Sequence[dict[str, Any]]) -> Evidence:
@@ -221,47 +149,3 @@ def _ranked(found: list[Evidence]) -> list[Evidence]:
     for evidence, row in zip(found, ranks, strict=True):
         evidence.rank = float(row.mean()) if known.any() else np.nan
     return sorted(found, key=lambda evidence: (evidence.rank, evidence.k))
-
-
-def plot(found: Sequence[Evidence], path: Path) -> None:
-    """Draw the three measures over k, the three best candidates marked, as a PNG.
-
-    Raises
-    ------
-    ImportError
-        Without matplotlib.
-    """
-    from matplotlib.figure import Figure
-
-    best = [evidence.k for evidence in found[:3]]
-    rows = sorted(found, key=lambda evidence: evidence.k)
-    ks = [evidence.k for evidence in rows]
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
-    measures = ("silhouette", "davies_bouldin", "stability")
-    for axes, name in zip(figure.subplots(1, 3), measures, strict=True):
-        values = [getattr(evidence, name) for evidence in rows]
-        axes.plot(ks, values, "o-", color="0.6")
-        for k in best:
-            axes.plot(k, values[ks.index(k)], "o", color="C0")
-        better = "lower" if name == "davies_bouldin" else "higher"
-        axes.set(title=f"{name.replace('_', '-')} ({better} is better)", xlabel="clusters")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle(f"best by mean rank: {', '.join(map(str, best))}")
-    with files.replacing(path) as part:
-        figure.savefig(part, format="png", dpi=120)
-
-
-def report(found: Sequence[Evidence]) -> str:
-    """Return the table, and what it means in words."""
-    rows = [[asdict(evidence)[name] for name in COLUMNS] for evidence in found]
-    best = [evidence.k for evidence in found[:3]]
-    words = f"Best by mean rank: {best[0]}"
-    if len(best) > 1:
-        words += f", then {' and '.join(map(str, best[1:]))}"
-    words += ". Look at these first; where the measures disagree, the data has no one answer."
-    if any(evidence.used < evidence.k for evidence in found[:3]):
-        words += " Of these, some seeds left clusters empty (used below k): count what is used."
-    if np.isnan(found[0].rank):
-        words = "No measure is known for any of them: every run was one cluster or diverged."
-    shown = [[None if value != value else value for value in row] for row in rows]
-    return "\n".join([cli.table(COLUMNS, shown), "", MEANINGS, "", words])

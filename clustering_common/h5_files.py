@@ -18,7 +18,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-__all__ = ["CHECKSUM", "WeightFile", "checksum", "open_weights"]
+__all__ = [
+    "CHECKSUM", "DAMAGE", "MAX_NAMES", "WeightFile", "check_array", "check_is_there", "checksum",
+    "longest_text", "member", "open_weights",
+]  # fmt: skip
 
 CHECKSUM = "sha256"
 CONFIG = "config"
@@ -81,7 +84,7 @@ def open_weights(path: str | os.PathLike) -> Iterator[WeightFile]:
         )
     try:
         with h5py.File(path, "r") as file:
-            yield _checked(file, _longest_text(path))
+            yield _checked(file, longest_text(path))
     except DAMAGE as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(
@@ -95,7 +98,7 @@ def checksum(file: h5py.File) -> str:
     return _digest(_contents(file, sys.maxsize, 0))
 
 
-def _longest_text(path: str | os.PathLike) -> int:
+def longest_text(path: str | os.PathLike) -> int:
     """Return how long a text of variable length may be in a file: as the heap that it lies in."""
     # A global heap begins with GCOL, a version, three zeros, and its size.
     longest = 0
@@ -107,10 +110,10 @@ def _longest_text(path: str | os.PathLike) -> int:
         return min(longest, len(content))
 
 
-def _checked(file: h5py.File, longest_text: int) -> WeightFile:
+def _checked(file: h5py.File, text_limit: int) -> WeightFile:
     """Return the content of an open file, after all checks."""
     try:
-        contents = _contents(file, file.id.get_filesize(), longest_text)
+        contents = _contents(file, file.id.get_filesize(), text_limit)
         expected = _expected(file)
         if expected is None and contents.extras:
             raise OSError("a saved estimator without its checksum")
@@ -143,14 +146,14 @@ def _digest(contents: WeightFile) -> str:
     return digest.hexdigest()
 
 
-def _contents(file: h5py.File, limit: int, longest_text: int) -> WeightFile:
+def _contents(file: h5py.File, limit: int, text_limit: int) -> WeightFile:
     """Return layers and extras of a file whose datasets may have ``limit`` bytes in all."""
-    root = _member(file, "model_weights") if "model_weights" in file else file
+    root = member(file, "model_weights") if "model_weights" in file else file
     layers: dict[str, list[h5py.Dataset]] = {}
-    for name in _names(root, "layer_names", longest_text):
-        group = _member(root, name)
-        names = _names(group, "weight_names", longest_text)
-        weights = [_member(group, weight) for weight in names]
+    for name in _names(root, "layer_names", text_limit):
+        group = member(root, name)
+        names = _names(group, "weight_names", text_limit)
+        weights = [member(group, weight) for weight in names]
         for dataset in weights:
             _check_plain(dataset, "fiu")
         if weights:
@@ -168,10 +171,10 @@ def _extras(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Return what a file of ours keeps beside the weights."""
     if "estimator" not in file:
         return {}
-    group = _member(file, "estimator")
+    group = member(file, "estimator")
     if len(group) > MAX_NAMES:
         raise OSError(f"{len(group)} entries beside the weights")
-    extras = {name: _member(group, name) for name in group}
+    extras = {name: member(group, name) for name in group}
     for name, dataset in extras.items():
         is_text = name == CONFIG
         _check_plain(dataset, "OS" if is_text else "biuf")
@@ -180,8 +183,8 @@ def _extras(file: h5py.File) -> dict[str, h5py.Dataset]:
     return extras
 
 
-def _member(group: Any, path: str) -> Any:
-    """Return what a path leads to in this file; links to elsewhere are refused."""
+def member(group: Any, path: str) -> Any:
+    """Return what a path leads to in this file; KeyError for links, soft or to elsewhere."""
     for part in path.split("/"):
         if not part or not isinstance(group.get(part, getlink=True), h5py.HardLink):
             raise KeyError(f"{path!r} is missing or a link")
@@ -191,22 +194,31 @@ def _member(group: Any, path: str) -> Any:
 
 def _check_plain(dataset: Any, kinds: str) -> None:
     """Raise unless a dataset is an array of one of the kinds that lies in this file as it is."""
+    check_array(dataset, kinds)
+    # A filter may unpack to any size. Nothing that is not there is filled in.
+    if dataset.id.get_create_plist().get_nfilters():
+        raise OSError(f"{dataset.name!r} is packed; unpack it with h5repack -f NONE")
+    check_is_there(dataset)
+
+
+def check_array(dataset: Any, kinds: str) -> None:
+    """Raise OSError or TypeError unless a dataset is an array of one of the kinds in this file."""
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise TypeError(f"{dataset.name!r} is no array")
     if dataset.is_virtual or dataset.external:
         raise OSError(f"{dataset.name!r} lies in another file")
-    if dataset.dtype.kind not in kinds or (dataset.dtype.metadata and kinds != "OS"):
+    if dataset.dtype.kind not in kinds or (dataset.dtype.metadata and not set(kinds) & set("OS")):
         raise TypeError(f"{dataset.name!r} has the type {dataset.dtype}")
-    # A filter may unpack to any size. Nothing that is not there is filled in.
-    settings = dataset.id.get_create_plist()
-    if settings.get_nfilters():
-        raise OSError(f"{dataset.name!r} is packed; unpack it with h5repack -f NONE")
+
+
+def check_is_there(dataset: h5py.Dataset) -> None:
+    """Raise OSError unless the file has all bytes of a dataset that is not packed."""
     n_bytes = math.prod(dataset.shape) * dataset.dtype.itemsize
     if n_bytes > dataset.id.get_storage_size() and dataset.dtype.kind != "O":
         raise OSError(f"{dataset.name!r} declares {n_bytes} bytes and has fewer")
 
 
-def _names(group: Any, attribute: str, longest_text: int) -> list[str]:
+def _names(group: Any, attribute: str, text_limit: int) -> list[str]:
     """Return the names that an attribute lists."""
     if attribute not in group.attrs:
         raise KeyError(f"no attribute {attribute!r}")
@@ -216,7 +228,7 @@ def _names(group: Any, attribute: str, longest_text: int) -> list[str]:
     if not entry.shape[0]:
         return []
     text = h5py.check_string_dtype(entry.dtype)
-    if text is None or entry.shape[0] * (text.length or longest_text) > MAX_NAME_BYTES:
+    if text is None or entry.shape[0] * (text.length or text_limit) > MAX_NAME_BYTES:
         raise OSError(f"the attribute {attribute!r} is no list of names")
     names = group.attrs[attribute]
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]

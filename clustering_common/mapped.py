@@ -11,13 +11,18 @@ LARGE_BYTES = 1 << 30  # as float32; smaller arrays are read whole, those of job
 BLOCK_BYTES = 32 * 2**20  # of rows that are read, or fed to the device, at a time
 
 
-def is_mapped(X: Any) -> bool:
-    """Return whether an array is, or is a view of, an ``np.memmap``."""
+def mapped_base(X: Any) -> Any:
+    """Return the ``np.memmap`` that an array is, or is a view of; None for others."""
     while isinstance(X, np.ndarray):
         if isinstance(X, np.memmap) and X._mmap is not None:  # type: ignore[attr-defined]
-            return True
+            return X
         X = X.base
-    return False
+    return None
+
+
+def is_mapped(X: Any) -> bool:
+    """Return whether an array is, or is a view of, an ``np.memmap``."""
+    return mapped_base(X) is not None
 
 
 def stays_in_file(X: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from clustering_common import files
 from clustering_common.checkpoints import CheckpointFolder
 from clustering_common.run_lock import locked
-from clustering_common.run_state import EVERY, check_same_run
+from clustering_common.run_state import EVERY, check_same_run, names_hash
 from clustering_common.stopping import TerminatedError
 
 logger = logging.getLogger("clustering_common")
@@ -98,6 +98,22 @@ class RunFolder:
         CheckpointFolder(self.checkpoints).clear()  # of a run that was killed while it did so
         logger.info("%s: finished before; nothing is run again", self.path)
         return record
+
+    @contextlib.contextmanager
+    def only(self) -> Iterator[None]:
+        """Keep other runs out, and leave checkpoints as they are."""
+        with locked("--save-dir", self.path):
+            yield
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise ValueError if the folder holds the results of a run on files of other names."""
+        path = self.path / RESULTS
+        identity = _read(path).get("identity") if path.exists() else None
+        if isinstance(identity, dict) and identity.get("names") != names_hash(names):
+            raise ValueError(
+                f"--save-dir must be a folder without another run's results; got "
+                f"{str(self.path)!r}. Give a folder of its own for these files."
+            )
 
     def check_checkpoints(self, identity: dict[str, Any]) -> None:
         """Raise ValueError if the folder holds checkpoints of another run than ``identity``'s."""

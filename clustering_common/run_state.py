@@ -1,9 +1,10 @@
 """The state of a run that can be stopped at any moment and goes on as if nothing had happened."""
 
 import contextlib
+import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -137,11 +138,14 @@ class RunState:
         }
 
 
-def run_identity(estimator: Any, X: Any, labels_true: Any = None) -> dict[str, Any]:
+def run_identity(
+    estimator: Any, X: Any, labels_true: Any = None, names: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Return what two runs must share to be the same run.
 
     Settings, data, the content of a weight file, the labels that its history is scored with, the
     engine and the version of this library. Images and the same values as rows are the same data.
+    Where samples are files, their ``names`` too: they stand in samples.csv.
     """
     params = estimator.resolved_params()
     unlike = {name: value for name, value in params.items() if name != "verbose"}
@@ -157,7 +161,14 @@ def run_identity(estimator: Any, X: Any, labels_true: Any = None) -> dict[str, A
         "engine": keras.backend.backend(),
         "version": own_version(),
     }
+    if names is not None:
+        identity["names"] = names_hash(names)
     return json.loads(json.dumps(identity, default=plain))
+
+
+def names_hash(names: Sequence[str]) -> str:
+    """Return the SHA-256 of the names of all samples, in their order."""
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()
 
 
 def check_same_run(name: str, folder: Any, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

@@ -9,11 +9,12 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from clustering_common import cli, files
-from clustering_common.evidence import COLUMNS, Evidence, plot, report, select_k
+from clustering_common.evidence import Evidence, select_k
+from clustering_common.evidence_fits import KeptFits
+from clustering_common.evidence_report import TABLE, plot, report
 
 __all__ = ["Evidence", "plot", "report", "select_k"]
 
@@ -38,7 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
         "each, without labels.",
     )
     add = parser.add_argument
-    add("--data", type=cli.path, metavar="FILE", help=".npy, .npz, .csv or a folder of images")
+    add("--data", type=cli.path, metavar="FILE",
+        help=".npy, .npz, .csv, .parquet, .h5 or a folder of images")  # fmt: skip
+    add("--data-key", type=cli.path, metavar="NAME", help="of a .npz or .h5 with several arrays")
     add("--dataset", help="a known data set, such as digits, instead of --data")
     add("--data-dir", type=cli.path, default="data", metavar="FOLDER", help="of --dataset")
     add("--image-size", nargs="+", type=cli.number(int, 1, high=4096), metavar="PIXELS",
@@ -54,6 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=cli.number(int, 0, high=2**31), default=0, help="the first; default: 0")
     add("-d", "--save-dir", type=cli.path, default="results/select_k", metavar="FOLDER",
         help="gets select_k.csv and, with matplotlib, select_k.png")  # fmt: skip
+    add("--resume", action="store_true", help="go on: fits that the save-dir has, of the same "
+        "settings and data, are not done again")  # fmt: skip
     return parser
 
 
@@ -62,8 +67,10 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if bool(args.data) == bool(args.dataset):
         parser.error("one of --data and --dataset must be given")
-    if args.image_size and not args.data:
-        parser.error(f"--image-size must come with a folder as --data; got {args.image_size!r}")
+    for name, what in (("image_size", "a folder as --data"), ("data_key", "--data FILE")):
+        value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
+        if value and not args.data:
+            parser.error(f"{flag} must come with {what}; got {value!r}")
     return args
 
 
@@ -106,31 +113,38 @@ def command(argv: Sequence[str] | None = None) -> None:
     args = _parsed(argv)
     with cli.quiet_start():
         import keras  # noqa: F401 (starts the engine)
-    from clustering_common.datasets import load_dataset
-    from clustering_common.user_data import load_user_data
+    from clustering_common.run_lock import locked
 
     estimator = _make_estimator(args.estimator, _settings(args.set))
     folder = files.writable_folder("--save-dir", args.save_dir)
-    if args.data:
-        with cli.naming({"path": "--data", "image_size": "--image-size"}):
-            X = load_user_data(args.data, image_size=args.image_size).X
-    else:
-        dataset = load_dataset(args.dataset, args.data_dir)
-        X = dataset.vectors
+    X = _samples(args)
     if not hasattr(estimator, "aug_pretrain"):  # who takes no images
         X = X.reshape(len(X), -1)
     ks = sorted(set(itertools.chain.from_iterable(args.k)))
-    found = select_k(
-        estimator, X, ks, n_seeds=args.seeds, seed=args.seed,
-        say=_progress,
-    )  # fmt: skip
+    with locked("--save-dir", folder), cli.naming({"folder": "--save-dir"}):
+        if not args.resume:
+            KeptFits.clear(folder)
+        found = select_k(
+            estimator, X, ks, n_seeds=args.seeds, seed=args.seed, say=_progress, folder=folder
+        )
     _say(report(found))
-    files.write_csv(folder / "select_k.csv", COLUMNS, [asdict(evidence) for evidence in found])
     try:
         plot(found, folder / "select_k.png")
-        _say(f"Written to {folder / 'select_k.csv'} and {folder / 'select_k.png'}.")
+        _say(f"Written to {folder / TABLE} and {folder / 'select_k.png'}.")
     except ImportError:
-        _say(f"Written to {folder / 'select_k.csv'}. For the picture: pip install matplotlib.")
+        _say(f"Written to {folder / TABLE}. For the picture: pip install matplotlib.")
+
+
+def _samples(args: argparse.Namespace) -> Any:
+    """Return the samples that the arguments name."""
+    from clustering_common.datasets import load_dataset
+    from clustering_common.user_data import load_user_data
+
+    if args.dataset:
+        return load_dataset(args.dataset, args.data_dir).vectors
+    names = {"path": "--data", "image_size": "--image-size", "data_key": "--data-key"}
+    with cli.naming(names):
+        return load_user_data(args.data, image_size=args.image_size, data_key=args.data_key).X
 
 
 def _say(line: str) -> None:

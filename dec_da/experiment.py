@@ -21,6 +21,7 @@ from clustering_common.callbacks import (
 )
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import run_identity
+from clustering_common.samples_file import SAMPLES_FILE, write_samples
 from clustering_common.weights import copy_weights, write_weights
 from dec_da.base import DeepClusterer
 
@@ -31,7 +32,6 @@ AUTOENCODER_FILE = "ae_weights.h5"
 PRETRAIN_LOG = "pretrain_log.csv"
 MODEL_FILE = "model_final.h5"
 LABELS_FILE = "labels.npy"
-SAMPLES_FILE = "samples.csv"
 STALE = (MODEL_FILE, LABELS_FILE, SAMPLES_FILE, "results.json", "log.csv")
 NEEDED = (MODEL_FILE, LABELS_FILE, "log.csv", AUTOENCODER_FILE)
 
@@ -64,6 +64,11 @@ class Task:
     def __post_init__(self) -> None:
         if self.labels is not None:
             check_labels(self.labels, len(self.X))
+
+
+def needed(task: Task) -> tuple[str, ...]:
+    """Return the files that a finished run of a task has left beside its results.json."""
+    return NEEDED if task.names is None else (*NEEDED, SAMPLES_FILE)
 
 
 class AutoencoderWriter(keras.callbacks.Callback):
@@ -179,7 +184,7 @@ def train(
     pixel_scores : dict, optional
         Scores of that k-means where they are known already.
     """
-    identity = run_identity(estimator, task.X, task.labels)
+    identity = run_identity(estimator, task.X, task.labels, task.names)
     with place.held():
         return place.finished(identity) or _run(
             estimator, task, place, identity, {"method": method, "seed": seed}, pixel_scores
@@ -201,9 +206,7 @@ def _run(
     estimator.save(place.path / MODEL_FILE)
     files.write_array(place.path / LABELS_FILE, estimator.labels_)
     if task.names is not None:
-        found = zip(task.names, estimator.labels_, estimator.predict_proba(task.X), strict=True)
-        rows = [{"file": name, "cluster": k, "probability": q[k]} for name, k, q in found]
-        files.write_csv(place.path / SAMPLES_FILE, ("file", "cluster", "probability"), rows)
+        write_samples(place.path, task.names, estimator.predict_proba(task.X), estimator.labels_)
     if task.labels is not None and pixel_scores is None:
         logger.info("k-means on pixels, for comparison")
         pixel_scores = results.kmeans_baseline(
@@ -228,6 +231,22 @@ def _run(
         "identity": identity,
     }
     return place.finish(record)
+
+
+def write_tested(
+    place: RunFolder, task: Task, estimator: DeepClusterer, labels: np.ndarray
+) -> Path:
+    """Write samples.csv of a fitted estimator for other files, and return its path.
+
+    Raises
+    ------
+    ValueError
+        If the folder has the results of a run on other files, whose samples.csv stays.
+    """
+    names = task.names or []
+    with place.only():
+        place.check_names(names)
+        return write_samples(place.path, names, estimator.predict_proba(task.X), labels)
 
 
 def _fit(estimator: DeepClusterer, task: Task, place: RunFolder) -> None:

@@ -7,14 +7,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from clustering_common.checks import check_choice
+from clustering_common.checks import check_choice, check_number
 from clustering_common.datasets import FOLDER_NAMES
+from clustering_common.image_files import MAX_SIDE
 from kingdra_cluster.base import LadderClusterer
 from kingdra_cluster.kingdra_cluster import KingdraCluster
 from kingdra_cluster.ladder_im import LadderIM
 
 MODELS: dict[str, type[LadderClusterer]] = {"KingdraCluster": KingdraCluster, "LadderIM": LadderIM}
-DATA_KEYS = ("training_path", "ground_truth_path", "dataset")
+PLACE_KEYS = ("training_path", "ground_truth_path", "dataset")
+READING_KEYS = ("image_size", "colour", "data_key")
+DATA_KEYS = (*PLACE_KEYS, *READING_KEYS)
 OTHER_KEYS = ("model", "paper_row")
 RUN_KEYS = ("random_state", "verbose", "precision")  # belong to a run, not to a config
 MAX_CONFIG_BYTES = 1_000_000
@@ -33,7 +36,9 @@ class Config:
     params : dict
         Constructor arguments.
     training_path, ground_truth_path, dataset : str or None
-        Where the data is: .npy files, or the name of a data set.
+        Where the data is: files, for samples also a folder of images, or the name of a data set.
+    image_size, colour, data_key : optional
+        Of images, and of a file of several arrays, as `user_data.load_user_data` takes them.
     paper_row : tuple of str or None
         Method and data set in the paper's table.
     """
@@ -44,6 +49,9 @@ class Config:
     training_path: str | None = None
     ground_truth_path: str | None = None
     dataset: str | None = None
+    image_size: int | list[int] | None = None
+    colour: str | None = None
+    data_key: str | None = None
     paper_row: tuple[str, str] | None = None
 
     def make_estimator(self, **params: Any) -> LadderClusterer:
@@ -91,8 +99,9 @@ def read_config(path: str | os.PathLike) -> Config:
     places = {key: content.pop(key, None) for key in DATA_KEYS}
     if bool(places["training_path"]) == bool(places["dataset"]):
         raise ValueError(
-            f"{source.name}: training_path must name a .npy file, or dataset a data set, and not "
-            f"both; got {places['training_path']!r} and {places['dataset']!r}. Give one of them."
+            f"{source.name}: training_path must name a file or a folder of images, or dataset a "
+            f"data set, and not both; got {places['training_path']!r} and {places['dataset']!r}. "
+            "Give one of them."
         )
     _check_places(source, places)
     row = _paper_row(source, content.pop("paper_row", None))
@@ -101,9 +110,19 @@ def read_config(path: str | os.PathLike) -> Config:
 
 def _check_places(source: Path, places: dict[str, Any]) -> None:
     """Raise unless what names data is text that can be used."""
-    for key, value in places.items():
+    for key in (*PLACE_KEYS, "colour", "data_key"):
+        value = places[key]
         if value is not None and not isinstance(value, str):
-            raise ValueError(f"{source.name}: {key} must be text; got {value!r}. Name a file.")
+            raise ValueError(f"{source.name}: {key} must be text; got {value!r}. Put it in quotes.")
+    for key in READING_KEYS:
+        if places[key] is not None and places["dataset"]:
+            raise ValueError(
+                f"{source.name}: {key} must come with training_path; got {places[key]!r} with "
+                f"dataset {places['dataset']!r}. Leave it out."
+            )
+    size = places["image_size"]
+    for side in size if isinstance(size, list) else [size] if size is not None else []:
+        check_number(f"{source.name}: image_size", side, integer=True, low=1, high=MAX_SIDE)
     if places["dataset"]:
         check_choice(f"{source.name}: dataset", places["dataset"], (*FOLDER_NAMES, "digits"))
     if places["dataset"] and places["ground_truth_path"]:

@@ -14,13 +14,19 @@ from clustering_common.prepare_layout import FOLDERS, X_NAME, Y_NAME
 from clustering_common.progress import Progress
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import run_identity
-from clustering_common.user_data import load_user_data
+from clustering_common.samples_file import SAMPLES_FILE, write_samples
+from clustering_common.user_data import UserData, load_user_data
 from kingdra_cluster.base import LadderClusterer
 from kingdra_cluster.configs import Config
 
 NAMES = ("acc", "nmi", "ari")
 TOLD = ("acc", "nmi", "pseudo_acc", "coverage", "member_agreement", "loss")  # of an iteration
 NEEDED = ("model.h5", "labels.npy", "history.json")
+
+
+def needed(data: UserData) -> tuple[str, ...]:
+    """Return the files that a finished run has left beside its results.json."""
+    return NEEDED if data.names is None else (*NEEDED, SAMPLES_FILE)
 
 
 class EarlierFiles(keras.callbacks.Callback):
@@ -37,12 +43,12 @@ class EarlierFiles(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Remove them after the first iteration."""
-        for name in (*NEEDED, "results.json"):
+        for name in (*NEEDED, SAMPLES_FILE, "results.json"):
             (self.folder / name).unlink(missing_ok=True)
 
 
-def load_data(config: Config, data_dir: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return X (n_samples, n_features) and the labels, None where the config names none.
+def load_data(config: Config, data_dir: str) -> UserData:
+    """Return X (n_samples, n_features), dense or CSR, the labels and the files' names, or None.
 
     Raises
     ------
@@ -53,20 +59,29 @@ def load_data(config: Config, data_dir: str) -> tuple[np.ndarray, np.ndarray | N
     """
     if config.dataset:
         dataset = load_dataset(config.dataset, Path(data_dir) / "data")
-        return dataset.vectors, dataset.labels
+        return UserData(dataset.vectors, dataset.labels)
     paths = []
     for key in ("training_path", "ground_truth_path"):
         value = getattr(config, key)
         path = Path(data_dir) / Path(value).expanduser() if value else None
-        if path is not None and not path.is_file():
+        is_folder = path is not None and key == "training_path" and path.is_dir()  # of images
+        if path is not None and not path.is_file() and not is_folder:
             raise FileNotFoundError(
                 f"{key} must be an existing file; got {str(path)!r}. {_way_out(path, data_dir)}"
             )
         paths.append(path)
     if paths[0] is None:
         raise ValueError("training_path must be given; got None. Name a .npy file.")
-    X, labels, _ = load_user_data(paths[0], paths[1])
-    return X.reshape(len(X), -1), labels
+    with cli.naming({"path": "training_path", "labels_path": "ground_truth_path"}):
+        X, labels, names = load_user_data(
+            paths[0],
+            paths[1],
+            image_size=config.image_size,
+            colour=config.colour,
+            data_key=config.data_key,
+            sparse=True,
+        )
+    return UserData(X.reshape(X.shape[0], -1) if X.ndim > 2 else X, labels, names)
 
 
 def _way_out(path: Path, data_dir: str) -> str:
@@ -82,8 +97,7 @@ def _way_out(path: Path, data_dir: str) -> str:
 def run(
     config: Config,
     estimator: LadderClusterer,
-    X: np.ndarray,
-    labels: np.ndarray | None,
+    data: UserData,
     place: RunFolder,
     *,
     seed: int,
@@ -94,11 +108,13 @@ def run(
     Parameters
     ----------
     place : RunFolder
-        Gets model.h5, labels.npy, history.json and results.json.
+        Gets model.h5, labels.npy, history.json and results.json; where samples are files,
+        samples.csv too.
     say : callable
         Takes each line meant for the user.
     """
-    identity = run_identity(estimator, X, labels)
+    X, labels, names = data
+    identity = run_identity(estimator, X, labels, names)
     with place.held():
         finished = place.finished(identity)
         if finished:
@@ -115,6 +131,8 @@ def run(
         estimator.save(place.path / "model.h5")
         files.write_array(place.path / "labels.npy", estimator.labels_)
         files.write_json(place.path / "history.json", estimator.history_)
+        if names is not None:
+            write_samples(place.path, names, estimator.predict_proba(X), estimator.labels_)
         record = _record(config, estimator, X, labels, seed)
         return place.finish({**record, "identity": identity})
 

@@ -34,7 +34,7 @@ FLAGS = {
         "--n-clusters": "size", "--layer-sizes": "size", "--batch-size": "whole from 1",
         "--update-interval": "whole from 1", "--pretrain-lr": "above 0", "--lr": "above 0",
         "--alpha": "above 0", "--tol": "from 0", "--image-size": "image side",
-        "--colour": "choice",
+        "--colour": "choice", "--data-key": "path",
     },
     "run_exp.py": {
         **SHARED, "--seed": "seed of run_exp.py", "--methods": "choice", "--datasets": "choice",

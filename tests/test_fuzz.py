@@ -8,8 +8,10 @@ import sys
 import time
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
+import scipy.sparse
 from PIL import Image
 
 from clustering_common.backend import to_numpy
@@ -24,7 +26,7 @@ from kingdra_cluster import LadderIM
 from kingdra_cluster.configs import read_config
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-N_MUTATIONS = 50  # of each kind of file; 12 kinds
+N_MUTATIONS = 50  # of each kind of file
 MAX_SECONDS = 10
 MAX_GROWTH = 2**20  # KiB of memory: 1 GB
 DOCUMENTED = (ValueError, FileNotFoundError)
@@ -73,6 +75,28 @@ def make_npz(path):
 def make_csv(path):
     lines = [",".join([*map(str, row), str(i % 2)]) for i, row in enumerate(vectors())]
     path.write_text("\n".join([",".join([*(f"f{i}" for i in range(16)), "label"]), *lines]) + "\n")
+
+
+def make_parquet(path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    table = pandas.DataFrame(vectors()).rename(columns=str)
+    table.assign(label=["cat", "dog"] * 10).to_parquet(path, index=False)
+
+
+def make_datasets(path):
+    with h5py.File(path, "w") as file:
+        file["x"], file["y"] = vectors(), ["cat", "dog"] * 10
+
+
+def make_packed(path):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=vectors(), chunks=(7, 5), compression=4, shuffle=True)
+        file["y"] = np.arange(20) % 2
+
+
+def make_csr(path):
+    scipy.sparse.save_npz(path, scipy.sparse.csr_matrix(vectors() * (vectors() > 0.5)))
 
 
 def make_idx(path):
@@ -146,6 +170,10 @@ KINDS = {
     "x.npz": (make_npz, load_user_data),
     "mnist.npz": (make_npz, lambda path: read_npz(path, ["X", "y"])),
     "x.csv": (make_csv, load_user_data),
+    "x.parquet": (make_parquet, load_user_data),
+    "x.h5": (make_datasets, load_user_data),
+    "packed.hdf5": (make_packed, load_user_data),
+    "csr.npz": (make_csr, lambda path: load_user_data(path, sparse=True)),
     "x.png": (make_image, lambda path: load_images(path.parent, image_size=4)),
     "x.jpg": (make_image, lambda path: load_images(path.parent, image_size=4)),
     "images.gz": (make_idx, lambda path: read_idx(path, 3)),
@@ -157,6 +185,10 @@ KINDS = {
 }
 
 
+# What of a damaged file is read at all is what was written. Other formats have no checksum.
+OURS = {"model.h5", "ladder.h5", "weights.h5", "results.json", "checkpoint-000001.state"}
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_damaged_files(name, tmp_path):
     make, load = KINDS[name]
@@ -164,8 +196,7 @@ def test_damaged_files(name, tmp_path):
     make(path)
     whole = path.read_bytes()
     (tmp_path / "data").mkdir()
-    # What of a damaged file is read at all is what was written. Other formats have no checksum.
-    is_ours = name.endswith((".h5", ".state", "results.json"))
+    is_ours = name in OURS
     original = comparable(load(path)) if is_ours else load(path)
     rng = np.random.default_rng(len(name))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -145,6 +145,41 @@ def test_main_takes_a_folder(folder, tmp_path, handlers):
     assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
 
 
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_testing_tells_each_files_cluster_too(folder, tmp_path, handlers, capsys):
+    argv = ["--data", str(folder), "--image-size", "8", "-v", "0"]
+    assert cli.run(main.command, [*argv, *TINY, "-d", str(tmp_path / "out")]) == 0
+    weights = ["-t", "-w", str(tmp_path / "out/model_final.h5"), *TINY]
+    assert cli.run(main.command, [*argv, *weights, "-d", str(tmp_path / "new")]) == 0
+    assert f"Written to {tmp_path / 'new/samples.csv'}." in capsys.readouterr().out
+    assert rows_of(tmp_path / "new/samples.csv") == rows_of(tmp_path / "out/samples.csv")
+    # Other files, and the folder of the run: its own samples.csv stays.
+    before = (tmp_path / "out/samples.csv").read_bytes()
+    (folder / "a.png").unlink()
+    assert cli.run(main.command, [*argv, *weights, "-d", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert "--save-dir must be a folder without another run's results" in err
+    assert err.count("\n") == 1 and (tmp_path / "out/samples.csv").read_bytes() == before
+    assert cli.run(main.command, [*argv, *weights, "-d", str(tmp_path / "new")]) == 0
+    assert len(rows_of(tmp_path / "new/samples.csv")) == 3
+
+
+def test_resuming_knows_the_files(folder, tmp_path, handlers, capsys):
+    argv = ["--data", str(folder), "--image-size", "8", *TINY, "-v", "0", "-d", str(tmp_path / "o")]
+    assert cli.run(main.command, argv) == 0
+    before = (tmp_path / "o/samples.csv").read_bytes()
+    (tmp_path / "o/samples.csv").unlink()
+    assert cli.run(main.command, [*argv, "--resume"]) == 0
+    assert (tmp_path / "o/samples.csv").read_bytes() == before
+    (folder / "b.png").rename(folder / "bb.png")
+    assert cli.run(main.command, [*argv, "--resume"]) == 2
+    assert "whose run has names" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "argv", [["--image-size", "8"], ["--colour", "rgb"], ["--data", "x.npy", "--image-size", "8"]]
 )

@@ -1,15 +1,19 @@
 """How many clusters: evidence without labels."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
-from sklearn.cluster import KMeans
+from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.datasets import make_blobs
+from sklearn.decomposition import PCA
 from sklearn.metrics import davies_bouldin_score, silhouette_score
-from sklearn.preprocessing import StandardScaler
+from sklearn.mixture import GaussianMixture
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from clustering_common import cli, evidence, select_k
 from clustering_common.callbacks import TrainingDivergedError
@@ -104,6 +108,8 @@ def test_what_diverges_ranks_last(four):
         ("n_seeds", {"n_seeds": 0}),
         ("seed", {"seed": -1}),
         ("estimator", {"estimator": StandardScaler()}),
+        ("estimator", {"estimator": PCA()}),
+        ("estimator", {"estimator": make_pipeline(KMeans(), StandardScaler())}),
     ],
 )
 def test_bad_arguments_are_one_line(four, argument, params):
@@ -111,6 +117,100 @@ def test_bad_arguments_are_one_line(four, argument, params):
     with pytest.raises((ValueError, TypeError), match=rf"^{argument} must") as caught:
         select_k.select_k(given.pop("estimator"), four, **given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "estimator", [GaussianMixture(), AgglomerativeClustering(), make_pipeline(KMeans())]
+)
+def test_other_estimators(four, estimator):
+    found = select_k.select_k(estimator, four, [3, 4, 5], n_seeds=2)
+    assert found[0].k == 4
+    # Nothing random has no seeds to compare, and is fitted once.
+    assert np.isnan(found[0].stability) == (estimator.__class__ is AgglomerativeClustering)
+    assert not hasattr(estimator, "labels_")
+
+
+def test_a_pipeline_is_judged_where_it_clusters(four):
+    # A feature of no meaning, a thousand times as large: only what scales finds the four.
+    X = np.column_stack([four, np.random.default_rng(0).uniform(0, 9000, len(four))])
+    weights = np.array([1, 1, 1e-4])
+    scaled = make_pipeline(FunctionTransformer(weights.__mul__), KMeans())
+    best = select_k.select_k(scaled, X, range(2, 7), n_seeds=2)[0]
+    labels = KMeans(4, random_state=0).fit(X * weights).labels_
+    assert best.k == 4 and best.stability == 1
+    assert_allclose(best.silhouette, silhouette_score(X * weights, labels))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_pipeline_pretrains_on_what_it_scaled(blobs, monkeypatch):
+    seen = []
+    original = FcDEC._pretrain
+
+    def pretrain(self, network, X, *args):
+        seen.append((self.pretrained_weights is None, float(np.abs(X.mean(axis=0)).max())))
+        return original(self, network, X, *args)
+
+    monkeypatch.setattr(FcDEC, "_pretrain", pretrain)
+    select_k.select_k(make_pipeline(StandardScaler(), FcDEC(**DEC)), blobs, [2, 3], n_seeds=1)
+    assert [own for own, _ in seen] == [True, False, False]
+    assert max(mean for _, mean in seen) < 1e-5
+
+
+class Counted(KMeans):
+    fits: list = []  # noqa: RUF012
+    stop_at = None
+
+    def fit(self, X, y=None):
+        self.fits.append((self.random_state, self.n_clusters))
+        if self.fits[-1] == self.stop_at:
+            raise KeyboardInterrupt
+        return super().fit(X)
+
+
+def read_table(folder):
+    with open(folder / "select_k.csv", newline="") as file:
+        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+
+
+def test_a_stopped_search_goes_on(four, tmp_path, monkeypatch):
+    monkeypatch.setattr(Counted, "fits", [])
+    select_k.select_k(Counted(), four, [3, 4, 5], n_seeds=2, folder=tmp_path / "whole")
+    monkeypatch.setattr(Counted, "fits", [])
+    monkeypatch.setattr(Counted, "stop_at", (1, 4))
+    with pytest.raises(KeyboardInterrupt):
+        select_k.select_k(Counted(), four, [3, 4, 5], n_seeds=2, folder=tmp_path)
+    first = read_table(tmp_path)  # of the first seed
+    assert first[0]["k"] == "4" and {row["stability"] for row in first} == {"nan"}
+    monkeypatch.setattr(Counted, "stop_at", None)
+    monkeypatch.setattr(Counted, "fits", [])
+    select_k.select_k(Counted(), four, [3, 4, 5], n_seeds=2, folder=tmp_path)
+    assert Counted.fits == [(1, 4), (1, 5)]
+    assert read_table(tmp_path) == read_table(tmp_path / "whole")
+    # One more candidate and one more seed: only these.
+    monkeypatch.setattr(Counted, "fits", [])
+    select_k.select_k(Counted(), four, [3, 4, 5, 6], n_seeds=3, folder=tmp_path)
+    assert Counted.fits == [(0, 6), (1, 6), (2, 3), (2, 4), (2, 5), (2, 6)]
+    (tmp_path / "fits/seed-0-k-3.state").write_bytes(b"damaged")
+    monkeypatch.setattr(Counted, "fits", [])
+    select_k.select_k(Counted(), four, [3], n_seeds=1, folder=tmp_path)
+    assert Counted.fits == [(0, 3)]
+
+
+@pytest.mark.parametrize(("change", "text"), [({"tol": 0.5}, "tol '0.5'"), ({}, "X '")])
+def test_fits_of_another_search_are_refused(four, tmp_path, change, text):
+    select_k.select_k(KMeans(**change), four, [3], n_seeds=1, folder=tmp_path)
+    with pytest.raises(ValueError, match=f"^folder must be this run's own .*{re.escape(text)}"):
+        select_k.select_k(KMeans(), four if change else four + 1, [3], n_seeds=1, folder=tmp_path)
+
+
+def test_a_diverged_fit_is_kept_as_such(four, tmp_path):
+    class Diverging(KMeans):
+        def fit(self, X, y=None):
+            raise TrainingDivergedError("The loss became nan.")
+
+    for _ in range(2):
+        found = select_k.select_k(Diverging(), four, [3, 4], n_seeds=2, folder=tmp_path)
+        assert [one.used for one in found] == [0, 0] and np.isnan(found[0].rank)
 
 
 def test_the_table_says_what_it_means(four):
@@ -140,12 +240,22 @@ def test_the_command(four, tmp_path, capsys, handlers):
     assert rows[0]["k"] == "4" and {row["k"] for row in rows} == set("2346")
     assert (tmp_path / "out/select_k.png").read_bytes().startswith(b"\x89PNG")
     assert "select_k.png" in out
+    kept = sorted((tmp_path / "out/fits").iterdir())
+    assert len(kept) == 8
+    times = [path.stat().st_mtime_ns for path in kept]
+    same = [*argv, "--estimator", "sklearn.cluster.KMeans", "--set", "n_init=2"]
+    assert run(capsys, *same, "--resume")[1] == out
+    assert times == [path.stat().st_mtime_ns for path in kept]
+    assert run(capsys, *argv, "--estimator", "sklearn.cluster.KMeans")[0] == 0  # anew
+    code, _, err = run(capsys, *same, "--resume")
+    assert code == 2 and "--save-dir must be this run's own to go on from" in err
 
 
 @pytest.mark.parametrize(
     ("argv", "text"),
     [
         ([], "one of --data and --dataset must be given"),
+        (["--dataset", "digits", "--data-key", "x"], "--data-key must come with --data FILE"),
         (["--dataset", "digits", "--k", "1-3"], "--k: must be like 8 or 2-15"),
         (["--dataset", "digits", "--k", "x"], "--k: must be like 8 or 2-15"),
         (["--dataset", "digits", "--estimator", "os.path"], "--estimator must be MODULE.CLASS"),

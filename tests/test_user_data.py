@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from clustering_common import array_files, csv_files, user_data
+from clustering_common import array_files, csv_files, user_labels
 from clustering_common.user_data import load_user_data
 
 
@@ -163,7 +163,10 @@ def test_missing_file(tmp_path, write):
 
 
 def test_unknown_suffix(write):
-    raises_line(r"x.mat' must be .* kinds .csv, .npy, .npz; got '.mat'\.", write("x", "x.mat"))
+    raises_line(
+        r"x.mat' must be .* kinds .csv, .npy, .parquet, .npz, .h5, .hdf5; got '.mat'\.",
+        write("x", "x.mat"),
+    )
     raises_line(r"; got ''\. Save the array with np.save\.", write("x", "x"))
 
 
@@ -301,7 +304,7 @@ def test_one_long_label_does_not_lengthen_all_of_them(write):
 
 
 def test_long_labels_of_many_samples(write, monkeypatch):
-    monkeypatch.setattr(user_data, "MAX_LABELS_BYTES", 4 * 3 * 5)
+    monkeypatch.setattr(user_labels, "MAX_LABELS_BYTES", 4 * 3 * 5)
     path = write(np.ones((3, 1)), "x.npy")
     check(load_user_data(path, write("a\nbcdef\na", "y.csv")), np.ones((3, 1)), ["a", "bcdef", "a"])
     text = "labels of at most 5 characters; got 6 for sample 1"

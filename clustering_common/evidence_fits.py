@@ -1,0 +1,109 @@
+"""What each fit of a search for a number of clusters found, kept so that the search can go on."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from clustering_common.checkpoints import (
+    Checkpoint,
+    DamagedError,
+    read_checkpoint,
+    write_checkpoint,
+)
+from clustering_common.evidence_seed import NUMBERS
+from clustering_common.files import writable_folder
+from clustering_common.results import data_hash, own_version
+from clustering_common.run_state import check_same_run
+
+__all__ = ["KeptFits", "fit_identity"]
+
+FITS = "fits"  # folder of them
+
+
+def fit_identity(estimator: Any, X: Any, sample: np.ndarray) -> dict[str, Any]:
+    """Return what two searches must share for a fit of one to count for the other.
+
+    Settings but the number of clusters, data, the rows that are measured, engine and version.
+    """
+    return {
+        "class": type(estimator).__name__,
+        **dict(_settings(estimator)),
+        "X": data_hash(X if hasattr(X, "indptr") else np.asarray(X)),
+        "sample": data_hash(sample),
+        "engine": keras.backend.backend(),
+        "version": own_version(),
+    }
+
+
+def _settings(estimator: Any) -> Iterator[tuple[str, str]]:
+    """Yield names and values of all settings but those that the search sets; of steps the class."""
+    for name, value in estimator.get_params().items():
+        last = name.split("__")[-1]
+        if last in (*NUMBERS, "random_state", "verbose", "steps"):
+            continue
+        if last == "fc_layer_sizes":  # ends with the number of clusters
+            value = tuple(value)[:-1]
+        yield name, type(value).__name__ if hasattr(value, "get_params") else repr(value)
+
+
+class KeptFits:
+    """The fits in a folder, by seed and number of clusters.
+
+    Parameters
+    ----------
+    folder : path-like or None
+        None keeps nothing.
+    identity : dict
+        What the fits share.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None, identity: dict[str, Any]):
+        self.folder = None
+        if folder is not None:
+            self.folder = writable_folder("folder", Path(folder) / FITS)
+        self.identity = identity
+
+    def get(self, seed: int, k: int) -> dict[str, Any] | None:
+        """Return what a fit found, None where it is to be done.
+
+        Raises
+        ------
+        ValueError
+            If the fit that the folder has is of other settings or data.
+        """
+        if self.folder is None or not self._path(seed, k).exists():
+            return None
+        try:
+            found = read_checkpoint(self._path(seed, k))
+        except DamagedError:
+            return None
+        check_same_run("folder", self.folder, found.values["identity"], self.identity)
+        labels = found.arrays["labels"] if found.values["has_labels"] else None
+        return {**found.values["measures"], "labels": labels}
+
+    def put(self, seed: int, k: int, found: dict[str, Any]) -> dict[str, Any]:
+        """Keep what a fit found, and return it."""
+        if self.folder is not None:
+            labels = found["labels"]
+            values = {
+                "identity": self.identity,
+                "measures": {name: value for name, value in found.items() if name != "labels"},
+                "has_labels": labels is not None,
+            }
+            arrays = {"labels": np.empty(0, int) if labels is None else labels}
+            write_checkpoint(self._path(seed, k), Checkpoint(values, arrays))
+        return found
+
+    def _path(self, seed: int, k: int) -> Path:
+        folder = self.folder or Path()
+        return folder / f"seed-{seed}-k-{k}.state"
+
+    @staticmethod
+    def clear(folder: str | os.PathLike[str]) -> None:
+        """Remove the fits that a folder has."""
+        for path in (Path(folder) / FITS).glob("seed-*-k-*.state"):
+            path.unlink(missing_ok=True)

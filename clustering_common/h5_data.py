@@ -1,0 +1,220 @@
+"""Samples and labels from HDF5 files, opened without trust: links and other files are refused."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import mmap
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from clustering_common.array_files import MAX_EXPANSION, SMALL_BYTES, file_error, memory_bytes
+from clustering_common.h5_files import (
+    DAMAGE,
+    MAX_NAMES,
+    check_array,
+    check_is_there,
+    longest_text,
+    member,
+)
+from clustering_common.mapped import LARGE_BYTES
+from clustering_common.named_arrays import chosen_names
+
+__all__ = ["read_h5"]
+
+DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
+MAX_TEXT_BYTES = 1 << 20  # of one label of variable length
+TEXT_ROWS = 256  # such labels that are read at a time
+
+
+def read_h5(source: Path, key: str | None = None, wants_labels: bool = False) -> tuple[Any, Any]:
+    """Return the datasets of an HDF5 file that hold samples and labels, None for what it lacks.
+
+    A large dataset of float32 that lies in one piece, neither chunked nor packed, stays in the
+    file (np.memmap); any other is read whole. Packed by gzip, shuffled before or not, it may be
+    ``MAX_EXPANSION`` times as large as its packed bytes.
+
+    Parameters
+    ----------
+    source : Path
+        An existing file.
+    key : str, default=None
+        Name of the samples, such as "features" or "group/features"; by default as
+        `named_arrays.chosen_names` finds them among the datasets outside of groups.
+    wants_labels : bool, default=False
+        Whether labels are wanted, and no samples.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, its datasets are ambiguous, links, in other files, packed otherwise,
+        or larger than the file can hold or memory.
+    """
+    with _opened(source) as file:
+        names = _dataset_names(file)
+        if key is not None and key not in names and _has(file, key):
+            names.append(key)
+    samples, labels = chosen_names(source, names, key, wants_labels)
+    with _opened(source) as file:
+        text_limit = longest_text(source)
+        if labels is not None and file[labels].dtype.kind == "O":
+            _check_heaps(source)
+        return (
+            None if samples is None else _numbers(source, member(file, samples)),
+            None if labels is None else _labels(member(file, labels), text_limit),
+        )
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file; whatever is wrong with it is one ValueError line."""
+    try:
+        with h5py.File(source, "r") as file:
+            yield file
+    except (*DAMAGE, ValueError, RecursionError, zlib.error) as error:
+        reason = str(error) or type(error).__name__
+        raise file_error(source, "an HDF5 file of plain, whole arrays", reason) from error
+
+
+def _dataset_names(file: h5py.File) -> list[str]:
+    """Return the names on the file's top that are no groups; links count, to be refused by name."""
+    if len(file) > MAX_NAMES:
+        raise OSError(f"{len(file)} names, more than {MAX_NAMES}")
+    return [
+        name
+        for name in file
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink)
+        or isinstance(file[name], h5py.Dataset)
+    ]
+
+
+def _has(file: h5py.File, key: str) -> bool:
+    """Tell whether a path leads to something in this file."""
+    try:
+        member(file, key)
+    except KeyError:
+        return False
+    return True
+
+
+def _numbers(source: Path, dataset: Any) -> NDArray[Any]:
+    """Return an array of numbers, as an np.memmap where it is large and can be one."""
+    check_array(dataset, "biuf")
+    if 0 in dataset.shape:
+        return np.empty(dataset.shape, dataset.dtype)
+    settings = dataset.id.get_create_plist()
+    if settings.get_nfilters():
+        return _unpacked(dataset, _allowed_bytes(dataset))
+    check_is_there(dataset)
+    n_bytes = 4 * dataset.size
+    if settings.get_layout() == h5py.h5d.CONTIGUOUS and dataset.dtype == np.dtype("<f4"):
+        if n_bytes > LARGE_BYTES:
+            return np.memmap(source, "<f4", "r", dataset.id.get_offset(), dataset.shape)
+    if max(n_bytes, dataset.nbytes) > memory_bytes():
+        raise OSError(
+            f"{dataset.nbytes} bytes, more than memory: only float32 that is neither chunked nor "
+            "packed is read a part at a time"
+        )
+    if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > _file_bytes(dataset):
+        raise OSError(f"{dataset.name!r} has chunks larger than the file")
+    return dataset[()]
+
+
+def _file_bytes(dataset: h5py.Dataset) -> int:
+    return dataset.file.id.get_filesize()
+
+
+def _allowed_bytes(dataset: h5py.Dataset) -> int:
+    """Return how many bytes a packed dataset may have in memory."""
+    n_packed = min(dataset.id.get_storage_size(), _file_bytes(dataset))
+    return min(memory_bytes(), max(SMALL_BYTES, MAX_EXPANSION * n_packed))
+
+
+def _unpacked(dataset: h5py.Dataset, limit: int) -> NDArray[Any]:
+    """Return a dataset packed by gzip, chunk by chunk: HDF5 would unpack a chunk to any size."""
+    settings = dataset.id.get_create_plist()
+    filters = [settings.get_filter(place)[0] for place in range(settings.get_nfilters())]
+    if not set(filters) <= {DEFLATE, SHUFFLE} or len(filters) > 2:
+        raise OSError(f"{dataset.name!r} is packed otherwise than by gzip; use h5repack -f GZIP=4")
+    n_chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    n_bytes = max(dataset.nbytes, 4 * dataset.size)
+    grid = [-(-size // step) for size, step in zip(dataset.shape, dataset.chunks, strict=True)]
+    if max(n_bytes, n_chunk) > limit or math.prod(grid) > _file_bytes(dataset):
+        raise OSError(f"{max(n_bytes, n_chunk)} bytes declared, more than {limit} to be believed")
+    array = np.zeros(dataset.shape, dataset.dtype)
+    for place in itertools.product(*map(range, grid)):
+        offset = tuple(n * step for n, step in zip(place, dataset.chunks, strict=True))
+        info = dataset.id.get_chunk_info_by_coord(offset)
+        if info.byte_offset is None or info.size > _file_bytes(dataset):
+            raise OSError(f"a part of {dataset.name!r} is missing")
+        skipped, raw = dataset.id.read_direct_chunk(offset)
+        used = [code for n, code in enumerate(filters) if not skipped >> n & 1]
+        values = _plain_bytes(raw, used, n_chunk, dataset.dtype.itemsize)
+        chunk = np.frombuffer(values, dataset.dtype).reshape(dataset.chunks)
+        target = array[tuple(slice(begin, None) for begin in offset)]
+        inside = tuple(
+            slice(min(n, step)) for n, step in zip(target.shape, chunk.shape, strict=True)
+        )
+        target[inside] = chunk[inside]
+    return array
+
+
+def _plain_bytes(raw: bytes, filters: list[int], n_bytes: int, itemsize: int) -> bytes:
+    """Return the bytes of a chunk before its filters, or raise unless there are ``n_bytes``."""
+    for code in reversed(filters):
+        if code == DEFLATE:
+            unpacker = zlib.decompressobj()
+            raw = unpacker.decompress(raw, n_bytes + 1)
+        elif len(raw) == n_bytes:  # shuffled: all first bytes, then all second ones, ...
+            raw = np.frombuffer(raw, np.uint8).reshape(itemsize, -1).T.tobytes()
+    if len(raw) != n_bytes:
+        raise OSError(f"a chunk has {len(raw)} bytes of {n_bytes}")
+    return raw
+
+
+def _check_heaps(source: Path) -> None:
+    """Raise OSError unless all heaps of texts are whole: HDF5 walks a damaged one for ever."""
+    with open(source, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
+
+        def number(begin: int, n_bytes: int) -> int:
+            return int.from_bytes(content[begin : begin + n_bytes], "little")
+
+        heap = content.find(b"GCOL")
+        while heap >= 0:
+            place, end = heap + 16, min(heap + number(heap + 8, 8), len(content))
+            while place + 16 <= end:
+                # An object has a head of 16 bytes; the one without a number is what is left.
+                index, size = number(place, 2), number(place + 8, 8)
+                step = 16 + -(-size // 8) * 8 if index else size
+                if not 16 <= step <= end - place:
+                    raise OSError("a damaged heap of texts")
+                place += step
+            heap = content.find(b"GCOL", heap + 4)
+
+
+def _labels(dataset: Any, text_limit: int) -> Any:
+    """Return labels as an array of numbers, or a list of texts of which equal ones are one."""
+    check_array(dataset, "biufOS")
+    text = h5py.check_string_dtype(dataset.dtype)
+    if text is None:
+        return _numbers(Path(dataset.file.filename), dataset)
+    if dataset.file.id.get_create_plist().get_sizes() != (8, 8):
+        raise OSError("heaps of texts of another kind")
+    if dataset.ndim != 1 or dataset.id.get_create_plist().get_nfilters():
+        raise OSError(f"{dataset.name!r} has the shape {dataset.shape} of texts, or is packed")
+    check_is_there(dataset)
+    if (text.length or text_limit) > MAX_TEXT_BYTES or 8 * len(dataset) > _file_bytes(dataset):
+        raise OSError(f"{dataset.name!r} has texts of up to {text.length or text_limit} bytes")
+    known: dict[str, str] = {}
+    labels = []
+    for start in range(0, len(dataset), TEXT_ROWS):
+        part = dataset.asstr()[start : start + TEXT_ROWS]
+        labels += [known.setdefault(str(label), str(label)) for label in part]
+    return labels

@@ -1,0 +1,172 @@
+"""Numbers and labels from .parquet files, read by pyarrow a batch of rows at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clustering_common.array_files import MAX_EXPANSION, SMALL_BYTES, file_error, memory_bytes
+from clustering_common.csv_files import LABEL_NAMES
+
+__all__ = ["read_parquet", "read_parquet_labels"]
+
+BATCH_NUMBERS = 1 << 22  # read at a time
+INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls an index without a name
+
+
+def read_parquet(source: Path) -> tuple[Any, Any]:
+    """Return the numbers of a .parquet file, and its column of labels if there is one.
+
+    As `csv_files.read_csv` reads tables: numbers keep their values, a missing one becomes NaN, the
+    column named label, labels, y or target holds the labels. An index of pandas is left out.
+
+    Parameters
+    ----------
+    source : Path
+        An existing file.
+
+    Returns
+    -------
+    samples : ndarray of shape (n_samples, n_features), float32, or None
+        None where there is nothing but labels.
+    labels : list of str, or None
+
+    Raises
+    ------
+    ImportError
+        Without pyarrow.
+    ValueError
+        If the file is damaged, declares more than its size can be believed to hold, or has columns
+        that are neither numbers nor labels.
+    """
+    with _opened(source) as file:
+        columns, label = _columns(source, file)
+        for column in columns:
+            _check_number(source, file.schema_arrow.field(column))
+        _check_size(source, file, len(columns))
+        n_rows = file.metadata.num_rows
+        samples = np.empty((n_rows, len(columns)), np.float32)
+        labels: list[str] = []
+        known: dict[str, str] = {}
+        begin = 0
+        for batch in _batches(file):
+            rows = samples[begin : begin + batch.num_rows]
+            for place, column in enumerate(columns):
+                rows[:, place] = _values(batch.column(column))
+            if label is not None:
+                labels += _texts(batch.column(label), known)
+            begin += batch.num_rows
+        if begin != n_rows:
+            raise file_error(source, "a whole .parquet file", f"{begin} rows of {n_rows}")
+    return samples if columns else None, labels if label is not None else None
+
+
+def read_parquet_labels(source: Path) -> list[str]:
+    """Return the only column of a .parquet file, or the one named label, as texts.
+
+    Raises as `read_parquet` does, and where there are several columns and none is so named.
+    """
+    with _opened(source) as file:
+        columns, label = _columns(source, file)
+        if label is None and len(columns) != 1:
+            wanted = "a .parquet file with one column, or with one named label"
+            raise file_error(source, wanted, f"{len(columns)} columns", "Keep or name one column.")
+        place = columns[0] if label is None else label
+        _check_size(source, file, 1)
+        known: dict[str, str] = {}
+        texts = (_texts(batch.column(place), known) for batch in _batches(file))
+        return [text for part in texts for text in part]
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[Any]:
+    """Open a .parquet file; whatever pyarrow says of it is one ValueError line."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError(
+            f"pyarrow must be installed to read {str(source)!r}; got none. "
+            "Install it: python -m pip install pyarrow."
+        ) from error
+    # ArrowInvalid is a ValueError, as ours are: it says what else went wrong by its class.
+    damage = (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeError)
+    try:
+        whole = pq.ParquetFile(source)
+        texts = [f.name for f in whole.schema_arrow if pa.types.is_string(f.type)]
+        whole.close()
+        # As numbers into a list of distinct texts, however long these are.
+        with pq.ParquetFile(source, read_dictionary=texts) as file:
+            yield file
+    except damage as error:
+        reason = str(error) or type(error).__name__
+        raise file_error(source, "an intact .parquet file", reason) from error
+
+
+def _columns(source: Path, file: Any) -> tuple[list[int], int | None]:
+    """Return the places of the columns of numbers, and of the labels."""
+    names = [name.strip().lower() for name in file.schema_arrow.names]
+    labels = [place for place, name in enumerate(names) if name in LABEL_NAMES]
+    if len(labels) > 1:
+        found = f"the columns {', '.join(names[place] for place in labels)}"
+        wanted = "a .parquet file with at most one column of labels"
+        raise file_error(source, wanted, found, "Rename or drop the others.")
+    indices = [place for place, name in enumerate(names) if INDEX.fullmatch(name)]
+    columns = [place for place in range(len(names)) if place not in {*labels, *indices}]
+    return columns, labels[0] if labels else None
+
+
+def _check_number(source: Path, field: Any) -> None:
+    """Raise ValueError unless a column holds numbers."""
+    import pyarrow.types as kinds
+
+    tests = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_null)
+    if not any(test(field.type) for test in tests):
+        wanted = "a .parquet file of numbers"
+        way_out = "Turn the column into numbers, drop it, or name it 'label'."
+        found = f"{field.type} in column {field.name[:60]!r}"
+        raise file_error(source, wanted, found, way_out)
+
+
+def _check_size(source: Path, file: Any, n_columns: int) -> None:
+    """Raise ValueError if the file declares more numbers than it can be believed to hold."""
+    n_bytes = 4 * max(0, file.metadata.num_rows) * max(1, n_columns)
+    # Each batch is read with all its columns.
+    limit = min(memory_bytes(), max(SMALL_BYTES, MAX_EXPANSION * source.stat().st_size))
+    groups = (file.metadata.row_group(n) for n in range(file.metadata.num_row_groups))
+    largest = max((group.total_byte_size for group in groups), default=0)
+    if max(n_bytes, largest) > limit or file.metadata.num_rows < 0:
+        found = f"{max(n_bytes, largest)} bytes declared, more than {limit}"
+        way_out = "Save the numbers with np.save, block by block, if it is intact."
+        raise file_error(source, "a .parquet file of believable size", found, way_out)
+
+
+def _batches(file: Any) -> Iterator[Any]:
+    """Yield all rows, some at a time."""
+    n_rows = max(1, BATCH_NUMBERS // max(1, len(file.schema_arrow.names)))
+    yield from file.iter_batches(batch_size=n_rows, use_threads=False)
+
+
+def _values(column: Any) -> NDArray[np.float32]:
+    """Return a column of numbers in single precision, NaN where one is missing."""
+    import pyarrow as pa
+
+    return column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _texts(column: Any, known: dict[str, str]) -> list[str]:
+    """Return labels as texts, '' where one is missing; equal ones are one object in ``known``."""
+    import pyarrow as pa
+
+    if not isinstance(column, pa.DictionaryArray):
+        column = column.dictionary_encode()
+    texts = [text or "" for text in column.dictionary.cast(pa.string()).to_pylist()]
+    names = [known.setdefault(text, text) for text in texts]
+    places = column.indices.to_pylist()
+    return ["" if place is None else names[place] for place in places]
