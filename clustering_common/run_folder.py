@@ -82,7 +82,7 @@ class RunFolder:
         path = self.path / RESULTS
         if not self.resume or not path.exists():
             return None
-        record = _read(path)
+        record = read_record(path)
         theirs = record.get("identity")
         if not isinstance(theirs, dict):
             raise ValueError(
@@ -108,23 +108,24 @@ class RunFolder:
     def finish(self, record: dict[str, Any]) -> dict[str, Any]:
         """Write the record, then remove the checkpoints; return the record as it is read again."""
         content = json.loads(json.dumps(record, default=files.plain))
-        files.write_json(self.path / RESULTS, {**content, CHECKSUM: _checksum(content)})
+        files.write_json(self.path / RESULTS, {**content, CHECKSUM: checksum(content)})
         CheckpointFolder(self.checkpoints).clear()
         return content
 
 
-def _checksum(content: dict[str, Any]) -> str:
+def checksum(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of a results.json's content, which itself is the last of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
     """Return the content of a results.json, {} where it is of another version."""
     try:
         content = json.loads(path.read_text())
         if not isinstance(content, dict) or CHECKSUM not in content:
             return {}
         found = content.pop(CHECKSUM)
-        if found != _checksum(content):
+        if found != checksum(content):
             raise ValueError("its checksum differs")
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(

@@ -11,6 +11,9 @@ from clustering_common import cli, files, results
 from clustering_common.callbacks import LabelsMonitor, empty_clusters, scores
 from clustering_common.datasets import load_dataset
 from clustering_common.prepare_layout import FOLDERS, X_NAME, Y_NAME
+from clustering_common.report import FILES as REPORT_FILES
+from clustering_common.report import Fitted, write_data, write_report
+from clustering_common.report_files import read_results
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import run_identity
 from clustering_common.user_data import load_user_data
@@ -18,7 +21,8 @@ from kingdra_cluster.base import LadderClusterer
 from kingdra_cluster.configs import Config
 
 NAMES = ("acc", "nmi", "ari")
-NEEDED = ("model.h5", "labels.npy", "history.json")
+MODEL_FILE = "model.h5"
+NEEDED = (MODEL_FILE, "labels.npy", "history.json")
 
 
 class IterationPrinter(keras.callbacks.Callback):
@@ -58,7 +62,7 @@ class EarlierFiles(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Remove them after the first iteration."""
-        for name in (*NEEDED, "results.json"):
+        for name in (*NEEDED, "results.json", *REPORT_FILES):
             (self.folder / name).unlink(missing_ok=True)
 
 
@@ -109,6 +113,7 @@ def run(
     *,
     seed: int,
     say: Callable[[str], None],
+    with_report: bool = False,
 ) -> dict[str, Any]:
     """Train, write all files of the run, and return results.json's content.
 
@@ -118,25 +123,46 @@ def run(
         Gets model.h5, labels.npy, history.json and results.json.
     say : callable
         Takes each line meant for the user.
+    with_report : bool, default=False
+        Whether the folder gets report.html too, and report.npz with what it shows; a run that was
+        finished before as well.
     """
     identity = run_identity(estimator, X, labels)
     with place.held():
-        finished = place.finished(identity)
-        if finished:
-            return finished
-        monitors = [] if labels is None else [LabelsMonitor(labels)]
-        estimator.fit(
-            X,
-            callbacks=[*monitors, IterationPrinter(say), EarlierFiles(place.path)],
-            checkpoint_dir=place.checkpoints,
-            checkpoint_every=place.every,
-        )
-        # What took long is safe before anything is scored.
-        estimator.save(place.path / "model.h5")
-        files.write_array(place.path / "labels.npy", estimator.labels_)
-        files.write_json(place.path / "history.json", estimator.history_)
-        record = _record(config, estimator, X, labels, seed)
-        return place.finish({**record, "identity": identity})
+        found = place.finished(identity)
+        if found is None:
+            monitors = [] if labels is None else [LabelsMonitor(labels)]
+            estimator.fit(
+                X,
+                callbacks=[*monitors, IterationPrinter(say), EarlierFiles(place.path)],
+                checkpoint_dir=place.checkpoints,
+                checkpoint_every=place.every,
+            )
+            # What took long is safe before anything is scored.
+            estimator.save(place.path / MODEL_FILE)
+            files.write_array(place.path / "labels.npy", estimator.labels_)
+            files.write_json(place.path / "history.json", estimator.history_)
+            record = _record(config, estimator, X, labels, seed)
+            found = place.finish({**record, "identity": identity})
+        if with_report:
+            _report(estimator, X, labels, place.path)
+        return found
+
+
+def _report(estimator: LadderClusterer, X: Any, labels: np.ndarray | None, folder: Path) -> None:
+    """Write report.npz and report.html of a finished run."""
+    if not hasattr(estimator, "labels_"):
+        estimator = type(estimator).load(folder / MODEL_FILE)
+    fitted = Fitted(
+        labels=estimator.labels_,
+        n_clusters=estimator.n_class,
+        proba=estimator.predict_proba,
+        # There is no embedding; all members' probabilities together tell where they disagree.
+        embed=lambda rows: np.concatenate(list(estimator.member_proba(rows)), axis=1),
+        space="members' class probabilities",
+    )
+    write_data(folder, read_results(folder)[1], X, fitted, labels)
+    write_report(folder)
 
 
 def _record(
