@@ -110,6 +110,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("resume", "report"):
         if getattr(args, name) and args.testing:
             parser.error(f"--{name} must come without -t/--testing; got both")
+    _check_data(parser, args)
+    return args
+
+
+def _check_data(parser: cli.OneLineParser, args: argparse.Namespace) -> None:
+    """Refuse flags about the data that do not fit together."""
     if args.data and not args.n_clusters:
         parser.error("--data must come with --n-clusters K; got none")
     if args.layer_sizes and not args.method.startswith("Fc"):
@@ -122,7 +128,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--image-size must be one or two numbers; got {args.image_size!r}")
     if args.labels and not args.data:
         parser.error(f"--labels must come with --data FILE; got {args.labels!r} alone")
-    return args
 
 
 def flag_names(args: argparse.Namespace) -> dict[str, str]:
