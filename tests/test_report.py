@@ -62,8 +62,8 @@ def make_fitted(X, labels, n_clusters=3, **changes):
         q[np.arange(len(rows)), own] = sure
         return q
 
-    given = {"space": "embedding", "embed": lambda rows: rows.reshape(len(rows), -1)[:, :5]}
-    return report.Fitted(labels=labels, n_clusters=n_clusters, proba=proba, **given | changes)
+    given = {"proba": proba, "embed": lambda rows: rows.reshape(len(rows), -1)[:, :5]}
+    return report.Fitted(labels, n_clusters, **{**given, "space": "embedding", **changes})
 
 
 @pytest.fixture
