@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clustering_common import cli, files
+from clustering_common.record import RESULTS
 from clustering_common.report_data import Fitted, write_data
 from clustering_common.report_files import DATA_FILE, GRID_FILE, read_data, read_results
 from clustering_common.report_grid import PAGE_FILE, grid_page, run_folders
 from clustering_common.report_page import run_page
-from clustering_common.run_folder import RESULTS
 
 __all__ = [
     "FILES",

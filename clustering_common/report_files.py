@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from clustering_common.array_files import file_error, npz_names, read_npz
-from clustering_common.run_folder import CHECKSUM, RESULTS, checksum
+from clustering_common.record import CHECKSUM, RESULTS, checksum
 
 GRID_FILE, HISTORY_FILE, DATA_FILE = "results.csv", "history.json", "report.npz"
 MAX_BYTES = 1 << 26  # of a file that is read whole

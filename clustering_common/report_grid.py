@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from clustering_common.callbacks import clock
+from clustering_common.record import RESULTS
 from clustering_common.report_charts import Scale, Series, colour_of, line_chart, tick
 from clustering_common.report_files import (
     GRID_FILE,
@@ -20,6 +20,7 @@ from clustering_common.report_files import (
 )
 from clustering_common.report_html import (
     Sections,
+    duration,
     plural,
     score,
     settings,
@@ -27,7 +28,6 @@ from clustering_common.report_html import (
     text,
     warnings_box,
 )
-from clustering_common.run_folder import RESULTS
 
 PAGE_FILE = "report.html"
 MEASURES = ("acc", "nmi", "ari")
@@ -197,7 +197,7 @@ def _table(cells: Sequence[Cell]) -> str:
         row.append(score(cell.figure("metrics", "kmeans_pixels", "acc")))
         row.append(score(cell.figure("paper", "acc")))
         seconds = _mean(cell.values("time"))
-        row.append(clock(seconds) if np.isfinite(seconds) else "-")
+        row.append(duration(seconds) if np.isfinite(seconds) else "-")
         rows.append(row)
     columns = ["Method", "Trials", *map(str.upper, MEASURES), "k-means ACC", "Paper ACC", "Time"]
     return table(columns, rows)
@@ -233,7 +233,7 @@ def _runs(folder: Path, cells: Sequence[Cell]) -> str:
                 name = f'<a href="{text(target, None)}">{name}</a>'
             seconds = as_float(mapping(record.get("seconds")).get("total"))
             scores = [score(final.get(measure)) for measure in MEASURES]
-            time = clock(seconds) if np.isfinite(seconds) else "-"
+            time = duration(seconds) if np.isfinite(seconds) else "-"
             rows.append([name, text(record.get("seed")), *scores, text(record.get("n_iter")), time])
     columns = ["Run", "Seed", *map(str.upper, MEASURES), "Iterations", "Time"]
     return table(columns, rows) if rows else ""

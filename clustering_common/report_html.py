@@ -132,6 +132,21 @@ def score(value: Any) -> str:
     return f"{value:.4f}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time as people say it.
+
+    Examples
+    --------
+    >>> duration(7.4), duration(75), duration(7500)
+    ('7 s', '1 min 15 s', '2 h 5 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def plural(n: int, word: str) -> str:
     """Return a number with its noun, such as '1 sample' or '1,797 samples'."""
     return f"{n:,} {word}{'' if n == 1 else 's'}"

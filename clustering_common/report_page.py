@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from clustering_common import report_pictures as pictures
-from clustering_common.callbacks import clock
 from clustering_common.report_charts import Series, line_chart
 from clustering_common.report_files import (
     as_float,
@@ -20,6 +19,7 @@ from clustering_common.report_files import (
 )
 from clustering_common.report_html import (
     Sections,
+    duration,
     number,
     plural,
     score,
@@ -106,7 +106,7 @@ def _tiles(record: Mapping[str, Any]) -> str:
         items.append(("Clusters", str(n_used), f"of {len(sizes)}" if n_used < len(sizes) else ""))
     seconds = as_float(mapping(record.get("seconds")).get("total"))
     if np.isfinite(seconds):
-        items.append(("Time", clock(seconds), ""))
+        items.append(("Time", duration(seconds), ""))
     return tiles(items)
 
 

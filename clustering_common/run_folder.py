@@ -1,7 +1,6 @@
 """The folder of one run: its results, and until they are there its checkpoints."""
 
 import contextlib
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,13 +9,12 @@ from typing import Any
 
 from clustering_common import files
 from clustering_common.checkpoints import CheckpointFolder
+from clustering_common.record import CHECKSUM, RESULTS, checksum
 from clustering_common.run_lock import locked
 from clustering_common.run_state import EVERY, check_same_run
 from clustering_common.stopping import TerminatedError
 
 logger = logging.getLogger("clustering_common")
-RESULTS = "results.json"
-CHECKSUM = "sha256"
 
 
 class RunFolder:
@@ -82,7 +80,7 @@ class RunFolder:
         path = self.path / RESULTS
         if not self.resume or not path.exists():
             return None
-        record = read_record(path)
+        record = _read(path)
         theirs = record.get("identity")
         if not isinstance(theirs, dict):
             raise ValueError(
@@ -113,12 +111,7 @@ class RunFolder:
         return content
 
 
-def checksum(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of a results.json's content, which itself is the last of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def read_record(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     """Return the content of a results.json, {} where it is of another version."""
     try:
         content = json.loads(path.read_text())

@@ -123,7 +123,7 @@ def test_the_page_stands_alone(tmp_path, samples):
 def test_its_numbers_are_those_of_the_files(tmp_path, samples):
     page = make_run(tmp_path, samples, samples[1])
     text = Reader(page).text
-    for figure in ("0.8765", "0.7654", "0.6543", "0.5123", "1:15", "FcDEC-DA on photos"):
+    for figure in ("0.8765", "0.7654", "0.6543", "0.5123", "1 min 15 s", "FcDEC-DA on photos"):
         assert figure in text, figure
     assert "ACC 0.8765" in text and "seed 4" in text and "stopped by max_iter" in text
     assert re.search(r"Cluster 2 10 33\.3 %", text) and "layer_sizes 8, 2" in text
