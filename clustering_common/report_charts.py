@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clustering_common.report_html import number, text
+from clustering_common.report_html import number, score, text
 
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 36
@@ -113,7 +113,7 @@ def line_chart(
     title, x_label : str
     series : sequence of Series
     y_range : tuple of float, optional
-        What the vertical axis shows at least; it is linear then.
+        What the vertical axis shows at least; it is linear then, its values are shares.
     legend : bool, default=True
         Whether names and last values stand below.
     """
@@ -135,7 +135,7 @@ def line_chart(
         f"<figure><figcaption>{text(title)}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">'
         f"{_axes(across, up, x_label, is_log)}\n{curves}</svg>"
-        f"{_legend(coloured) if legend else ''}</figure>"
+        f"{_legend(coloured, y_range is not None) if legend else ''}</figure>"
     )
 
 
@@ -213,10 +213,11 @@ def tick(value: float) -> str:
     return f"{value:,g}"
 
 
-def _legend(coloured: Sequence[tuple[Series, str]]) -> str:
+def _legend(coloured: Sequence[tuple[Series, str]], are_shares: bool) -> str:
     items = []
     for one, colour in coloured:
-        last = number(float(one.y[np.isfinite(one.y)][-1]))
+        value = float(one.y[np.isfinite(one.y)][-1])
+        last = score(value) if are_shares else number(value)
         items.append(f"<li>{swatch(colour)}{text(one.name)} <b>{text(last)}</b></li>")
     return f'<ul class="legend">{"".join(items)}</ul>'
 

@@ -38,7 +38,7 @@ $body
 </body>
 </html>
 """)
-MAX_TEXT = 300  # characters of one value
+MAX_TEXT, LONG = 300, 34  # characters of one value: at most, and where it takes a line
 
 
 class Sections:
@@ -185,10 +185,11 @@ def warnings_box(lines: Sequence[str]) -> str:
 
 def settings(values: Mapping[str, Any]) -> str:
     """Return names and values in as many columns as fit."""
-    items = "\n".join(
-        f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in values.items()
-    )
-    return f'<dl class="settings">{items}</dl>' if items else ""
+    items = []
+    for name, value in values.items():
+        kind = ' class="long"' if len(shown(value)) > LONG else ""
+        items.append(f"<div{kind}><dt>{text(name)}</dt><dd>{text(value)}</dd></div>")
+    return f'<dl class="settings">{"".join(items)}</dl>' if items else ""
 
 
 def image(pixels: np.ndarray, name: str) -> str:

@@ -8,7 +8,7 @@ from clustering_common.report_charts import colour_of, map_chart, swatch
 from clustering_common.report_html import image, plural, score, text
 
 Arrays = Mapping[str, np.ndarray]
-STRONG = 60  # per cent: where the text of a cell turns light
+STRONG = 80  # per cent: where the text of a cell turns light
 MAX_BARS = 200
 SMALL_SIDE = 40  # pixels: images up to this size are enlarged pixel by pixel
 
@@ -20,14 +20,14 @@ def sizes(counts: Sequence[int], arrays: Arrays) -> str:
     parts = []
     for k, size in enumerate(counts[:MAX_BARS]):
         width = 100 * size / largest if largest else 0
-        below = f"{100 * size / total:.1f} %" if size else "empty"
-        if size and k < len(sure) and np.isfinite(sure[k]):
-            below += f" · {sure[k]:.2f}"
+        share = f"{100 * size / total:.1f} %" if size else "empty"
+        is_known = k < len(sure) and np.isfinite(sure[k])
         colour = colour_of(k, len(counts))
         parts.append(
             f'<div class="bar{"" if size else " empty"}"><span>Cluster {k}</span>'
             f'<span class="track"><i style="width:{width:.1f}%;background:{colour}"></i></span>'
-            f'<span class="size">{size:,} <small>{below}</small></span></div>'
+            f"<b>{size:,}</b><small>{share}</small>"
+            f"<small>{f'{sure[k]:.2f}' if is_known else ''}</small></div>"
         )
     if not parts:
         return ""

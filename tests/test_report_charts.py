@@ -36,7 +36,7 @@ def test_a_curve_goes_from_corner_to_corner():
     assert places(chart) == [
         (LEFT, bottom), (middle, bottom - (bottom - TOP) / 4), (WIDTH - RIGHT, TOP),
     ]  # fmt: skip
-    assert ">0.2<" in chart and ">20<" in chart and "<b>1</b>" in chart
+    assert ">0.2<" in chart and ">20<" in chart and "<b>1.0000</b>" in chart
 
 
 def test_gaps_and_nothing():
