@@ -13,6 +13,8 @@ from clustering_common.report_html import number, score, text
 
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 36
+SHARES = (0.0, 1.0)  # range of scores and shares
+MAX_LEGEND = 12
 MAP_SIZE, MAP_MARGIN = 400, 12
 MAX_POINTS = 400  # of a curve
 MAX_TICKS, LOG_RANGE = 5, 30.0
@@ -113,7 +115,7 @@ def line_chart(
     title, x_label : str
     series : sequence of Series
     y_range : tuple of float, optional
-        What the vertical axis shows at least; it is linear then, its values are shares.
+        What the vertical axis, linear then, shows at least; `SHARES` for scores and shares.
     legend : bool, default=True
         Whether names and last values stand below.
     """
@@ -131,11 +133,12 @@ def line_chart(
     coloured = [(one, one.colour or colour_of(i, len(series))) for i, one in enumerate(series)]
     curves = "\n".join(_curve(one, colour, across, up) for one, colour in coloured)
     words = text(f"{title} over {x_label}")
+    kind = ' <span class="soft">logarithmic</span>' if is_log else ""
     return (
-        f"<figure><figcaption>{text(title)}</figcaption>"
+        f"<figure><figcaption>{text(title)}{kind}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">'
-        f"{_axes(across, up, x_label, is_log)}\n{curves}</svg>"
-        f"{_legend(coloured, y_range is not None) if legend else ''}</figure>"
+        f"{_axes(across, up, x_label)}\n{curves}</svg>"
+        f"{_legend(coloured, y_range == SHARES) if legend else ''}</figure>"
     )
 
 
@@ -176,7 +179,7 @@ def _curve(one: Series, colour: str, across: Scale, up: Scale) -> str:
     return path
 
 
-def _axes(across: Scale, up: Scale, x_label: str, is_log: bool) -> str:
+def _axes(across: Scale, up: Scale, x_label: str) -> str:
     """Return the grid, the ticks and their numbers."""
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
@@ -193,9 +196,8 @@ def _axes(across: Scale, up: Scale, x_label: str, is_log: bool) -> str:
             f'<text x="{x_text:.1f}" y="{bottom + 16}" text-anchor="{anchor}">{tick(value)}</text>'
         )
     parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
-    words = f"{x_label}{' (logarithmic scale)' if is_log else ''}"
     middle = (LEFT + right) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{text(words)}</text>')
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{text(x_label)}</text>')
     return "".join(parts)
 
 
@@ -214,6 +216,8 @@ def tick(value: float) -> str:
 
 
 def _legend(coloured: Sequence[tuple[Series, str]], are_shares: bool) -> str:
+    if len(coloured) > MAX_LEGEND:
+        coloured = [coloured[0], coloured[-1]]
     items = []
     for one, colour in coloured:
         value = float(one.y[np.isfinite(one.y)][-1])

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import numpy as np
 
 from clustering_common.record import RESULTS
-from clustering_common.report_charts import Scale, Series, colour_of, line_chart, tick
+from clustering_common.report_charts import SHARES, Scale, Series, colour_of, line_chart, tick
 from clustering_common.report_files import (
     GRID_FILE,
     as_float,
@@ -211,7 +211,7 @@ def _mean(values: np.ndarray) -> float:
 def _curves(cells: Sequence[Cell]) -> str:
     """Return ACC and loss over the training of each method's first trial."""
     charts = []
-    for title, name, y_range in (("ACC", "acc", (0.0, 1.0)), ("Loss of clustering", "loss", None)):
+    for title, name, y_range in (("ACC", "acc", SHARES), ("Loss of clustering", "loss", None)):
         series = []
         for i, cell in enumerate(cells):
             log = read_rows(cell.found[0][0] / "log.csv") if cell.found else []

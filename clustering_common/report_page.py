@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from clustering_common import report_pictures as pictures
-from clustering_common.report_charts import Series, line_chart
+from clustering_common.report_charts import SHARES, Series, line_chart
 from clustering_common.report_files import (
     as_float,
     column,
@@ -150,7 +150,7 @@ def _curves(folder: Path, history: Sequence[Mapping[str, Any]]) -> str:
         named = [Series(name, steps, column(rows, name)) for name in dict.fromkeys(parts)]
         charts.append(line_chart("Parts of the loss", named, unit))
         scores = [Series(name.upper(), steps, column(rows, name)) for name in MEASURES]
-        charts.append(line_chart("Scores", scores, unit, (0, 1)))
+        charts.append(line_chart("Scores", scores, unit, SHARES))
         empty = column(rows, "n_empty_clusters")
         if np.nansum(empty):
             lines = [Series("empty clusters", steps, empty)]
@@ -170,7 +170,7 @@ def _pseudo_labels(history: Sequence[Mapping[str, Any]]) -> str:
     shares = [Series(words, rounds, column(history, name)) for name, words in names.items()]
     found = [row.get("bucket_sizes") for row in history]
     sizes = [sorted(one, reverse=True) if isinstance(one, list) else [] for one in found]
-    n_buckets = max(map(len, sizes))
+    n_buckets, largest = max(map(len, sizes)), max((one[0] for one in sizes if one), default=0)
     table_of_sizes = np.full((len(sizes), n_buckets), np.nan)
     for row, one in zip(table_of_sizes, sizes, strict=True):
         row[: len(one)] = one
@@ -178,8 +178,8 @@ def _pseudo_labels(history: Sequence[Mapping[str, Any]]) -> str:
         Series(_bucket(i, n_buckets), rounds, table_of_sizes[:, i]) for i in range(n_buckets)
     ]
     charts = [
-        line_chart("Pseudo-label coverage", shares, "round", (0, 1)),
-        line_chart("Sizes of the buckets, largest to smallest", buckets, "round"),
+        line_chart("Pseudo-label coverage", shares, "round", SHARES),
+        line_chart("Sizes of the buckets", buckets, "round", (0.0, float(largest))),
     ]
     return f'<div class="charts">{"".join(charts)}</div>'
 
@@ -192,7 +192,7 @@ def _bucket(position: int, n_buckets: int) -> str:
 
 def _pseudo_note(history: Sequence[Mapping[str, Any]]) -> str:
     note = "Coverage is the share of samples that have a pseudo-label; a bucket is what one class "
-    note += "is taught with."
+    note += "is taught with, from the largest to the smallest."
     n_reused = sum(bool(row.get("reused_buckets")) for row in history)
     if n_reused:
         note += f" In {plural(n_reused, 'round')} a bucket was empty, and an earlier set was "

@@ -321,3 +321,13 @@ def test_the_command(tmp_path, samples, capsys, handlers):
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert cli.run(report.command, [str(tmp_path / "none")]) == 2
     assert "FOLDER must be an existing folder" in capsys.readouterr().err
+
+
+def test_rounds_that_found_no_buckets(tmp_path):
+    changes = {"config": "small", "model": "KingdraCluster", "cluster_sizes": [30, 0, 0]}
+    history = [{"iter": i, "loss": 1.0, "coverage": 0.0, "bucket_sizes": []} for i in range(2)]
+    RunFolder(tmp_path).finish({**RECORD, **changes, "settings": {"use_pseudo_labels": True}})
+    files.write_json(tmp_path / "history.json", history)
+    text = Reader(report.write_report(tmp_path).read_text()).text
+    assert "KingdraCluster, small" in text and "No round found pseudo-labels" in text
+    assert "Pseudo-label coverage" in text

@@ -176,7 +176,9 @@ def test_a_grid_in_the_browser(tmp_path):
         ],
         cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert "<dd>" not in browse(tmp_path, "--dump-dom", (folder / "report.html").as_uri())
+    dom = browse(tmp_path, "--dump-dom", (folder / "report.html").as_uri())
+    for method in ("FcDEC", "FcIDEC-DA"):
+        assert f'href="digits/{method}/trial1/report.html"' in dom
     for width in (320, 1280):
         found = probe(tmp_path, folder, width)
         assert found["wide"] <= width and found["loaded"] == [] and found["outside"] == []

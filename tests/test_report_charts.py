@@ -51,7 +51,7 @@ def test_gaps_and_nothing():
 def test_a_loss_over_decades_is_logarithmic():
     x = np.arange(3.0)
     chart = line_chart("Loss", [Series("loss", x, np.array([100.0, 10, 1]))], "step")
-    assert "logarithmic scale" in chart
+    assert "logarithmic</span>" in chart
     (_, first), (_, second), (_, third) = places(chart)
     assert second - first == pytest.approx(third - second, abs=0.2)
     assert "logarithmic" not in line_chart("L", [Series("l", x, np.array([-1.0, 10, 99]))], "s")
