@@ -91,3 +91,8 @@ def test_a_map_keeps_shapes_and_separates_groups():
 def test_colours_are_distinct():
     assert [colour_of(k, 10) for k in range(10)] == list(COLOURS)
     assert len({colour_of(k, 60) for k in range(60)}) == 60
+
+
+def test_places_on_a_scale_that_does_not_begin_at_zero():
+    np.testing.assert_allclose(Scale(10, 30, 0, 100)([10, 15, 30]), [0, 25, 100])
+    np.testing.assert_allclose(Scale(1, 100, 0, 10, is_log=True)([1, 10, 100]), [0, 5, 10])
