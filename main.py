@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli.add_precision(parser)
     cli.add_devices(parser)
     cli.add_resume(parser)
+    cli.add_report(parser)
     _add_data(parser.add_argument_group("data").add_argument)
     _add_network(parser.add_argument_group("network").add_argument)
     _add_pretraining(parser.add_argument_group("pretraining").add_argument)
@@ -110,8 +111,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("-t/--testing must come with -w/--weights FILE; got none")
     if args.weights and not args.testing:
         parser.error(f"-w/--weights must come with -t/--testing; got {args.weights!r} alone")
-    if args.resume and args.testing:
-        parser.error("--resume must come without -t/--testing; got both")
+    for name in ("resume", "report"):
+        if getattr(args, name) and args.testing:
+            parser.error(f"--{name} must come without -t/--testing; got both")
+    _check_data(parser, args)
+    return args
+
+
+def _check_data(parser: cli.OneLineParser, args: argparse.Namespace) -> None:
+    """Refuse flags about the data that do not fit together."""
     if args.data and not args.n_clusters:
         parser.error("--data must come with --n-clusters K; got none")
     if args.layer_sizes and not args.method.startswith("Fc"):
@@ -198,7 +206,10 @@ def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
     needed = experiment.needed(task)
     place = RunFolder(args.save_dir, resume=args.resume, every=args.checkpoint_every, needed=needed)
     method = presets.paper_name(estimator)
-    record = experiment.train(estimator, task, place, method=method, seed=args.random_state)
+    record = experiment.train(
+        estimator, task, place, method=method, seed=args.random_state,
+        paper=presets.paper_figures(method, task.name), with_report=args.report,
+    )  # fmt: skip
     seconds = record["seconds"]
     print(
         f"{method} on {task.name}: {record['n_iter']} iterations, "
@@ -206,6 +217,8 @@ def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
         f"(pretraining {seconds['pretrain']:.1f}, clustering {seconds['cluster']:.1f}). "
         f"Files in {place.path}."
     )
+    if args.report:
+        print(f"Report: {place.path / 'report.html'}")
     if record["empty_clusters"]:
         print(f"Warning: {record['empty_clusters']}.")
     if task.labels is None:

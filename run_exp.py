@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli.add_precision(parser)
     cli.add_devices(parser)
     cli.add_resume(parser)
+    cli.add_report(parser)
     grid = parser.add_argument_group("of the grid")
     add = grid.add_argument
     add("--methods", nargs="+", choices=names, metavar="METHOD",
@@ -83,9 +84,12 @@ def run_grid(args: argparse.Namespace) -> None:
             resume=args.resume,
             checkpoint_every=args.checkpoint_every,
             n_jobs=args.jobs or 1,
+            with_report=args.report,
         )
     print(grid.summary(rows))
     print(f"Written to {folder / 'results.csv'}.")
+    if args.report:
+        print(f"Report: {folder / 'report.html'}")
 
 
 def run_config(args: argparse.Namespace) -> None:
@@ -105,8 +109,12 @@ def run_config(args: argparse.Namespace) -> None:
     place = RunFolder(path, resume=args.resume, every=args.checkpoint_every, needed=needed)
 
     say = functools.partial(print, flush=True) if args.verbose else lambda line: None
-    record = experiment.run(config, estimator, data, place, seed=args.seed, say=say)
+    record = experiment.run(
+        config, estimator, data, place, seed=args.seed, say=say, with_report=args.report
+    )
     print(f"{config.name}: {record['seconds']['total']:.1f} s. Files in {place.path}.")
+    if args.report:
+        print(f"Report: {place.path / 'report.html'}")
     if record["empty_clusters"]:
         print(f"Warning: {record['empty_clusters']}.")
     print(experiment.report(record))

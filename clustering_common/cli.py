@@ -124,6 +124,16 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """Add --report."""
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="leave report.html in the save-dir, a page with curves, clusters and samples; with "
+        "--resume, of a finished run too",
+    )
+
+
 @contextlib.contextmanager
 def quiet_start() -> Iterator[None]:
     """Keep the engines' start-up chatter off standard error; Python's own errors still come."""

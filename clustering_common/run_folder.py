@@ -1,7 +1,6 @@
 """The folder of one run: its results, and until they are there its checkpoints."""
 
 import contextlib
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -10,13 +9,12 @@ from typing import Any
 
 from clustering_common import files
 from clustering_common.checkpoints import CheckpointFolder
+from clustering_common.record import CHECKSUM, RESULTS, checksum
 from clustering_common.run_lock import locked
 from clustering_common.run_state import EVERY, check_same_run, names_hash
 from clustering_common.stopping import TerminatedError
 
 logger = logging.getLogger("clustering_common")
-RESULTS = "results.json"
-CHECKSUM = "sha256"
 
 
 class RunFolder:
@@ -124,13 +122,9 @@ class RunFolder:
     def finish(self, record: dict[str, Any]) -> dict[str, Any]:
         """Write the record, then remove the checkpoints; return the record as it is read again."""
         content = json.loads(json.dumps(record, default=files.plain))
-        files.write_json(self.path / RESULTS, {**content, CHECKSUM: _checksum(content)})
+        files.write_json(self.path / RESULTS, {**content, CHECKSUM: checksum(content)})
         CheckpointFolder(self.checkpoints).clear()
         return content
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -140,7 +134,7 @@ def _read(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict) or CHECKSUM not in content:
             return {}
         found = content.pop(CHECKSUM)
-        if found != _checksum(content):
+        if found != checksum(content):
             raise ValueError("its checksum differs")
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(

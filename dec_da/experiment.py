@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from clustering_common import backend, files, results
+from clustering_common import backend, files, report, results
 from clustering_common.callbacks import (
     LabelsMonitor,
     TrainingDivergedError,
@@ -24,6 +24,7 @@ from clustering_common.run_state import run_identity
 from clustering_common.samples_file import SAMPLES_FILE, write_samples
 from clustering_common.weights import copy_weights, write_weights
 from dec_da.base import DeepClusterer
+from dec_da.reporting import write_report
 
 logger = logging.getLogger("clustering_common.dec_da")
 LOG_COLUMNS = ("iter", "acc", "nmi", "ari", "loss")
@@ -32,7 +33,7 @@ AUTOENCODER_FILE = "ae_weights.h5"
 PRETRAIN_LOG = "pretrain_log.csv"
 MODEL_FILE = "model_final.h5"
 LABELS_FILE = "labels.npy"
-STALE = (MODEL_FILE, LABELS_FILE, SAMPLES_FILE, "results.json", "log.csv")
+STALE = (MODEL_FILE, LABELS_FILE, SAMPLES_FILE, "results.json", "log.csv", *report.FILES)
 NEEDED = (MODEL_FILE, LABELS_FILE, "log.csv", AUTOENCODER_FILE)
 
 
@@ -165,6 +166,8 @@ def train(
     method: str,
     seed: int,
     pixel_scores: dict[str, float] | None = None,
+    paper: dict[str, float] | None = None,
+    with_report: bool = False,
 ) -> dict[str, Any]:
     """Fit ``estimator`` on the task, write all files of a run, and return results.json's content.
 
@@ -183,12 +186,30 @@ def train(
         Of the k-means on the raw data beside it; the estimator has its own.
     pixel_scores : dict, optional
         Scores of that k-means where they are known already.
+    paper : dict, optional
+        The paper's figures, for the record.
+    with_report : bool, default=False
+        Whether the folder gets report.html too, and report.npz with what it shows; a run that was
+        finished before as well.
     """
     identity = run_identity(estimator, task.X, task.labels, task.names)
+    names = {"method": method, "seed": seed, "paper": paper or {}}
     with place.held():
-        return place.finished(identity) or _run(
-            estimator, task, place, identity, {"method": method, "seed": seed}, pixel_scores
-        )
+        record = place.finished(identity)
+        if record is None:
+            record = _run(estimator, task, place, identity, names, pixel_scores)
+        if with_report:
+            report_run(estimator, task, place)
+        return record
+
+
+def report_run(estimator: DeepClusterer, task: Task, place: RunFolder) -> None:
+    """Write the report of a finished run, whose folder the caller holds."""
+    logger.info("writing the report")
+    write_report(
+        estimator, place.path, task.X, task.labels, task.names,
+        model_file=MODEL_FILE, autoencoder_file=AUTOENCODER_FILE,
+    )  # fmt: skip
 
 
 def _run(

@@ -14,7 +14,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from clustering_common import cli, files, results
+from clustering_common import cli, files, report, results
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.datasets import Dataset, load_dataset
 from clustering_common.progress import show_progress
@@ -43,6 +43,7 @@ def run_grid(
     resume: bool = False,
     checkpoint_every: float = EVERY,
     n_jobs: int = 1,
+    with_report: bool = False,
     **params: Any,
 ) -> list[dict[str, Any]]:
     """Run every cell and return the rows of results.csv.
@@ -71,6 +72,8 @@ def run_grid(
         ``joblib.parallel_config("dask")`` or ``"ray"`` they run on that cluster, whose machines
         must see ``folder`` and whose workers must have one thread. A stopped grid goes on from
         each trial's last checkpoint.
+    with_report : bool, default=False
+        Whether each trial gets its report.html, and ``folder`` one that compares them.
     **params
         Constructor arguments for every cell; None leaves the paper's own.
 
@@ -90,15 +93,18 @@ def run_grid(
     for dataset, method, trial in itertools.product(loaded, methods, range(n_trials)):
         path = folder / dataset.name / method / f"trial{trial}"
         place = RunFolder(path, resume=resume, every=checkpoint_every, needed=experiment.NEEDED)
-        cells.append(Cell(method, dataset, place, trial, seed + trial, params))
+        cells.append(Cell(method, dataset, place, trial, seed + trial, params, with_report))
     # What is finished, or can't be resumed, is known before anything is trained.
     rows = {cell.key: row for cell in cells if (row := cell.finished_row()) is not None}
     left = [cell for cell in cells if cell.key not in rows]
+    (folder / report.PAGE_FILE).unlink(missing_ok=True)  # of the grid as it was
     found = _run_cells(left, PixelScores(seed), n_jobs)
     for key, row in itertools.chain(rows.copy().items(), found):
         rows[key] = row
         known = [rows[cell.key] for cell in cells if cell.key in rows]
         files.write_csv(folder / "results.csv", COLUMNS, _with_means(known, n_trials))
+    if with_report:
+        report.write_grid_report(folder)
     return _with_means([rows[cell.key] for cell in cells], n_trials)
 
 
@@ -155,6 +161,8 @@ class Cell:
     trial, seed : int
     params : mapping
         Constructor arguments; None leaves the paper's own.
+    with_report : bool, default=False
+        Whether the trial gets its report.html.
     """
 
     def __init__(
@@ -165,8 +173,10 @@ class Cell:
         trial: int,
         seed: int,
         params: Mapping[str, Any],
+        with_report: bool = False,
     ):
         self.method, self.place, self.trial, self.seed = method, place, trial, seed
+        self.with_report = with_report
         self.task = experiment.Task(dataset.name, dataset.images, dataset.labels)
         self.estimator = presets.make_estimator(method, dataset.name, random_state=seed, **params)
         self.key: Key = (dataset.name, method, trial)
@@ -178,10 +188,12 @@ class Cell:
         identity = run_identity(self.estimator, self.task.X, self.task.labels)
         with self.place.held():
             record = self.place.finished(identity)
-            if record is not None:
-                return self._row(record)
-            self.place.check_checkpoints(identity)
-            return self._diverged_row(identity)
+            if record is None:
+                self.place.check_checkpoints(identity)
+                return self._diverged_row(identity)
+            if self.with_report and not report.is_current(self.place.path):
+                experiment.report_run(self.estimator, self.task, self.place)
+        return self._row(record)
 
     def run(self, pixel_scores: dict[str, float]) -> dict[str, Any]:
         """Run the trial and return its row."""
@@ -192,6 +204,8 @@ class Cell:
             record = experiment.train(
                 self.estimator, self.task, self.place,
                 seed=self.seed, pixel_scores=pixel_scores, method=self.method,
+                paper=presets.paper_figures(self.method, self.task.name),
+                with_report=self.with_report,
             )  # fmt: skip
         except TrainingDivergedError as error:
             # One bad trial must not cost the others; its row has no scores.

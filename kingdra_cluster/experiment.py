@@ -12,6 +12,9 @@ from clustering_common.callbacks import LabelsMonitor, empty_clusters, scores
 from clustering_common.datasets import load_dataset
 from clustering_common.prepare_layout import FOLDERS, X_NAME, Y_NAME
 from clustering_common.progress import Progress
+from clustering_common.report import FILES as REPORT_FILES
+from clustering_common.report import Fitted, write_data, write_report
+from clustering_common.report_files import read_results
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import run_identity
 from clustering_common.samples_file import SAMPLES_FILE, write_samples
@@ -21,7 +24,8 @@ from kingdra_cluster.configs import Config
 
 NAMES = ("acc", "nmi", "ari")
 TOLD = ("acc", "nmi", "pseudo_acc", "coverage", "member_agreement", "loss")  # of an iteration
-NEEDED = ("model.h5", "labels.npy", "history.json")
+MODEL_FILE = "model.h5"
+NEEDED = (MODEL_FILE, "labels.npy", "history.json")
 
 
 def needed(data: UserData) -> tuple[str, ...]:
@@ -43,7 +47,7 @@ class EarlierFiles(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Remove them after the first iteration."""
-        for name in (*NEEDED, SAMPLES_FILE, "results.json"):
+        for name in (*NEEDED, SAMPLES_FILE, "results.json", *REPORT_FILES):
             (self.folder / name).unlink(missing_ok=True)
 
 
@@ -102,6 +106,7 @@ def run(
     *,
     seed: int,
     say: Callable[[str], None],
+    with_report: bool = False,
 ) -> dict[str, Any]:
     """Train, write all files of the run, and return results.json's content.
 
@@ -112,29 +117,50 @@ def run(
         samples.csv too.
     say : callable
         Takes each line meant for the user.
+    with_report : bool, default=False
+        Whether the folder gets report.html too, and report.npz with what it shows; a run that was
+        finished before as well.
     """
     X, labels, names = data
     identity = run_identity(estimator, X, labels, names)
     with place.held():
-        finished = place.finished(identity)
-        if finished:
-            return finished
-        monitors = [] if labels is None else [LabelsMonitor(labels)]
-        iterations = Progress("", "iteration", verbose=2, names=TOLD, say=say)
-        estimator.fit(
-            X,
-            callbacks=[*monitors, iterations, EarlierFiles(place.path)],
-            checkpoint_dir=place.checkpoints,
-            checkpoint_every=place.every,
-        )
-        # What took long is safe before anything is scored.
-        estimator.save(place.path / "model.h5")
-        files.write_array(place.path / "labels.npy", estimator.labels_)
-        files.write_json(place.path / "history.json", estimator.history_)
-        if names is not None:
-            write_samples(place.path, names, estimator.predict_proba(X), estimator.labels_)
-        record = _record(config, estimator, X, labels, seed)
-        return place.finish({**record, "identity": identity})
+        found = place.finished(identity)
+        if found is None:
+            monitors = [] if labels is None else [LabelsMonitor(labels)]
+            iterations = Progress("", "iteration", verbose=2, names=TOLD, say=say)
+            estimator.fit(
+                X,
+                callbacks=[*monitors, iterations, EarlierFiles(place.path)],
+                checkpoint_dir=place.checkpoints,
+                checkpoint_every=place.every,
+            )
+            # What took long is safe before anything is scored.
+            estimator.save(place.path / MODEL_FILE)
+            files.write_array(place.path / "labels.npy", estimator.labels_)
+            files.write_json(place.path / "history.json", estimator.history_)
+            if names is not None:
+                write_samples(place.path, names, estimator.predict_proba(X), estimator.labels_)
+            record = _record(config, estimator, X, labels, seed)
+            found = place.finish({**record, "identity": identity})
+        if with_report:
+            _report(estimator, data, place.path)
+        return found
+
+
+def _report(estimator: LadderClusterer, data: UserData, folder: Path) -> None:
+    """Write report.npz and report.html of a finished run."""
+    if not hasattr(estimator, "labels_"):
+        estimator = type(estimator).load(folder / MODEL_FILE)
+    fitted = Fitted(
+        labels=estimator.labels_,
+        n_clusters=estimator.n_class,
+        proba=estimator.predict_proba,
+        # There is no embedding; all members' probabilities together tell where they disagree.
+        embed=lambda rows: np.concatenate(list(estimator.member_proba(rows)), axis=1),
+        space="members' class probabilities",
+    )
+    write_data(folder, read_results(folder)[1], data.X, fitted, data.labels, data.names)
+    write_report(folder)
 
 
 def _record(

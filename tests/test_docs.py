@@ -12,7 +12,7 @@ import dec_da
 import kingdra_cluster
 import main
 import run_exp
-from clustering_common import prepare, select_k
+from clustering_common import prepare, report, select_k
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -21,6 +21,7 @@ PARSERS = {
     "run_exp.py": run_exp.build_parser,
     "-m clustering_common.select_k": select_k.build_parser,
     "-m clustering_common.prepare": prepare.build_parser,
+    "-m clustering_common.report": report.build_parser,
 }
 LOOP = {"$method": "FcDEC", "$phase": "--aug-pretrain", "$seed": "0", "$precision": "tf32"}
 
