@@ -21,7 +21,6 @@ from clustering_common.h5_files import (
     MAX_NAMES,
     check_array,
     check_is_there,
-    longest_text,
     member,
 )
 from clustering_common.mapped import LARGE_BYTES
@@ -30,8 +29,7 @@ from clustering_common.named_arrays import chosen_names
 __all__ = ["read_h5"]
 
 DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
-MAX_TEXT_BYTES = 1 << 20  # of one label of variable length
-TEXT_ROWS = 256  # such labels that are read at a time
+POINTER = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # of a text
 
 
 def read_h5(source: Path, key: str | None = None, wants_labels: bool = False) -> tuple[Any, Any]:
@@ -63,12 +61,9 @@ def read_h5(source: Path, key: str | None = None, wants_labels: bool = False) ->
             names.append(key)
     samples, labels = chosen_names(source, names, key, wants_labels)
     with _opened(source) as file:
-        text_limit = longest_text(source)
-        if labels is not None and file[labels].dtype.kind == "O":
-            _check_heaps(source)
         return (
             None if samples is None else _numbers(source, member(file, samples)),
-            None if labels is None else _labels(member(file, labels), text_limit),
+            None if labels is None else _labels(source, member(file, labels)),
         )
 
 
@@ -179,42 +174,63 @@ def _plain_bytes(raw: bytes, filters: list[int], n_bytes: int, itemsize: int) ->
     return raw
 
 
-def _check_heaps(source: Path) -> None:
-    """Raise OSError unless all heaps of texts are whole: HDF5 walks a damaged one for ever."""
-    with open(source, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
-
-        def number(begin: int, n_bytes: int) -> int:
-            return int.from_bytes(content[begin : begin + n_bytes], "little")
-
-        heap = content.find(b"GCOL")
-        while heap >= 0:
-            place, end = heap + 16, min(heap + number(heap + 8, 8), len(content))
-            while place + 16 <= end:
-                # An object has a head of 16 bytes; the one without a number is what is left.
-                index, size = number(place, 2), number(place + 8, 8)
-                step = 16 + -(-size // 8) * 8 if index else size
-                if not 16 <= step <= end - place:
-                    raise OSError("a damaged heap of texts")
-                place += step
-            heap = content.find(b"GCOL", heap + 4)
-
-
-def _labels(dataset: Any, text_limit: int) -> Any:
+def _labels(source: Path, dataset: Any) -> Any:
     """Return labels as an array of numbers, or a list of texts of which equal ones are one."""
     check_array(dataset, "biufOS")
     text = h5py.check_string_dtype(dataset.dtype)
     if text is None:
-        return _numbers(Path(dataset.file.filename), dataset)
-    if dataset.file.id.get_create_plist().get_sizes() != (8, 8):
-        raise OSError("heaps of texts of another kind")
-    if dataset.ndim != 1 or dataset.id.get_create_plist().get_nfilters():
-        raise OSError(f"{dataset.name!r} has the shape {dataset.shape} of texts, or is packed")
+        return _numbers(source, dataset)
+    settings = dataset.id.get_create_plist()
+    if dataset.ndim != 1 or settings.get_layout() != h5py.h5d.CONTIGUOUS:
+        raise OSError(
+            f"{dataset.name!r} has texts of shape {dataset.shape}, or in chunks; write numbers, or "
+            "the texts in one piece"
+        )
     check_is_there(dataset)
-    if (text.length or text_limit) > MAX_TEXT_BYTES or 8 * len(dataset) > _file_bytes(dataset):
-        raise OSError(f"{dataset.name!r} has texts of up to {text.length or text_limit} bytes")
-    known: dict[str, str] = {}
-    labels = []
-    for start in range(0, len(dataset), TEXT_ROWS):
-        part = dataset.asstr()[start : start + TEXT_ROWS]
-        labels += [known.setdefault(str(label), str(label)) for label in part]
-    return labels
+    texts = _long_texts(source, dataset) if text.length is None else dataset[()].tolist()
+    known: dict[bytes, str] = {}
+    return [known.setdefault(raw, raw.decode()) for raw in texts]
+
+
+def _long_texts(source: Path, dataset: h5py.Dataset) -> Iterator[bytes]:
+    """Yield texts of variable length: HDF5 believes any length, and walks a damaged heap for ever.
+
+    In place of each stands how long it is, the address of a heap, and its number there.
+    """
+    file = dataset.file.id.get_create_plist()
+    n_bytes = len(dataset) * POINTER.itemsize
+    if file.get_sizes() != (8, 8) or n_bytes > dataset.id.get_storage_size():
+        raise OSError(f"{dataset.name!r} has texts of another kind")
+    with open(source, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        offset = dataset.id.get_offset()
+        pointers = np.frombuffer(content[offset : offset + n_bytes], POINTER)
+        heaps: dict[int, dict[int, bytes]] = {}
+        for length, address, index in pointers.tolist():
+            if not length:
+                yield b""
+                continue
+            if address not in heaps:
+                heaps[address] = _heap(content, address + file.get_userblock())
+            yield heaps[address].get(index, b"")[:length]
+
+
+def _heap(content: mmap.mmap, begin: int) -> dict[int, bytes]:
+    """Return the texts of the global heap that begins here, by number."""
+
+    def number(place: int, n_bytes: int) -> int:
+        return int.from_bytes(content[place : place + n_bytes], "little")
+
+    if content[begin : begin + 4] != b"GCOL":
+        raise OSError("texts that lead nowhere")
+    texts: dict[int, bytes] = {}
+    place, end = begin + 16, min(begin + number(begin + 8, 8), len(content))
+    while place + 16 <= end:
+        # An object has a head of 16 bytes; the one without a number is what is left.
+        index, size = number(place, 2), number(place + 8, 8)
+        step = 16 + -(-size // 8) * 8 if index else size
+        if not 16 <= step <= end - place:
+            raise OSError("a damaged heap of texts")
+        if index:
+            texts[index] = content[place + 16 : place + 16 + size]
+        place += step
+    return texts

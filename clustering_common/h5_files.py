@@ -20,7 +20,7 @@ import numpy as np
 
 __all__ = [
     "CHECKSUM", "DAMAGE", "MAX_NAMES", "WeightFile", "check_array", "check_is_there", "checksum",
-    "longest_text", "member", "open_weights",
+    "member", "open_weights",
 ]  # fmt: skip
 
 CHECKSUM = "sha256"
@@ -84,7 +84,7 @@ def open_weights(path: str | os.PathLike) -> Iterator[WeightFile]:
         )
     try:
         with h5py.File(path, "r") as file:
-            yield _checked(file, longest_text(path))
+            yield _checked(file, _longest_text(path))
     except DAMAGE as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(
@@ -98,7 +98,7 @@ def checksum(file: h5py.File) -> str:
     return _digest(_contents(file, sys.maxsize, 0))
 
 
-def longest_text(path: str | os.PathLike) -> int:
+def _longest_text(path: str | os.PathLike) -> int:
     """Return how long a text of variable length may be in a file: as the heap that it lies in."""
     # A global heap begins with GCOL, a version, three zeros, and its size.
     longest = 0

@@ -92,10 +92,24 @@ def test_labels(write, labels, wanted):
     assert load_user_data(write({"x": X}), alone).labels.tolist() == wanted
 
 
-def test_many_labels_are_read_in_parts(write, monkeypatch):
-    monkeypatch.setattr(h5_data, "TEXT_ROWS", 5)
-    found = load_user_data(write({"x": X, "y": list("abcdefghijkl")}))
-    assert "".join(found.labels) == "abcdefghijkl"
+@pytest.mark.parametrize("userblock", [0, 512])
+def test_labels_of_any_length(write, userblock):
+    labels = ["b", "ä", "x" * 999, "ä"] * 3
+    path = write({"x": X, "y": labels}, userblock_size=userblock)
+    assert load_user_data(path).labels.tolist() == labels
+    path = write({"x": X, "y": [*labels[1:], ""]}, userblock_size=userblock)
+    raises_line("without missing labels; got none for sample 11", path)
+    many = [f"class {i}" for i in range(3000)]  # in several heaps
+    path = write({"x": np.zeros((3000, 1)), "y": many}, userblock_size=userblock)
+    assert load_user_data(path).labels.tolist() == many
+
+
+def test_texts_in_chunks_are_refused(write):
+    def fill(file):
+        file["x"] = X
+        file.create_dataset("y", data=list("abcdefghijkl"), chunks=(5,))
+
+    raises_line("texts of shape .* or in chunks; write numbers, or the texts in one", write(fill))
 
 
 def test_a_damaged_heap_of_texts_is_refused(write):
@@ -194,7 +208,7 @@ def test_a_chunk_that_unpacks_to_more_is_refused(write):
         ({"x": np.full((3, 2), np.nan, "f4")}, "infinity in 3 of 3 rows"),
         ({"x": h5py.Empty("f4")}, "is no array"),
         ({"x": X, "y": np.arange(11)}, "must be a file of 12 labels"),
-        ({"x": X, "y": np.zeros((12, 2), "S3")}, "of texts"),
+        ({"x": X, "y": np.zeros((12, 2), "S3")}, "texts of shape"),
     ],
 )
 def test_bad_files(write, content, text):

@@ -133,7 +133,9 @@ def test_early_stopping_restores_the_best_weights(name, fit, images):
     keepers = [at(hook, lambda m: kept.append(trained(m))) for hook in ("on_epoch_end", END)]
     # Nothing is so much better: the first epoch stays the best.
     stop = EarlyStopping(monitor="loss", min_delta=1e9, patience=1, restore_best_weights=True)
-    model = fit(name, keepers[0], stop, keepers[1])
+    # Steps so large that another epoch's labels are other labels.
+    params = {"lr": 0.5} if name in ("KingdraCluster", "LadderIM") else {}
+    model = fit(name, keepers[0], stop, keepers[1], **params)
     assert len(rows_of(name, model)) == 2
     first, second, final = kept
     assert all(np.array_equal(a, b) for a, b in zip(first, final, strict=True))
