@@ -12,7 +12,7 @@ import numpy as np
 from clustering_common.report_html import number, score, text
 
 WIDTH, HEIGHT = 400, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 8, 36
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 8, 36
 SHARES = (0.0, 1.0)  # range of scores and shares
 MAX_LEGEND = 12
 MAP_SIZE, MAP_MARGIN = 400, 12
@@ -207,8 +207,11 @@ def tick(value: float) -> str:
     Examples
     --------
     >>> tick(20000), tick(0.25), tick(2e-05), tick(1500000)
-    ('20k', '0.25', '2e-05', '1.5M')
+    ('20k', '0.25', '2e-5', '1.5M')
     """
+    if 0 < abs(value) < 1e-3:
+        factor, power = f"{value:.2e}".split("e")
+        return f"{float(factor):g}e{int(power)}"
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if size <= abs(value) < 1000 * size and abs(value) >= 10_000:
             return f"{value / size:g}{letter}"

@@ -1,7 +1,6 @@
 """The report's page: its numbers are those of the files, and it needs nothing but itself."""
 
 import base64
-import html.parser
 import io
 import json
 import re
@@ -14,93 +13,13 @@ from PIL import Image
 
 from clustering_common import cli, files, report, report_data, report_page
 from clustering_common.metrics import accuracy
-from clustering_common.report_files import read_results
 from clustering_common.run_folder import RunFolder
-
-HOSTILE = '<script>alert("1")</script>&\'.png'
-VOID = {"meta", "link", "img", "br", "path"}
-
-
-class Reader(html.parser.HTMLParser):
-    """Check that tags are closed in order; keep ids, addresses and text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.ids, self.addresses, self.words = [], [], [], []
-        self.feed(page)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.ids += [attrs["id"]] if "id" in attrs else []
-        self.addresses += [attrs[name] for name in ("src", "href") if name in attrs]
-        if tag not in VOID or (tag == "path" and "/>" not in self.get_starttag_text()):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        assert tag == "path"
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
-
-
-def make_fitted(X, labels, n_clusters=3, **changes):
-    """Return what a report asks, of probabilities that grow with a sample's number."""
-
-    def proba(rows):
-        sure = 0.5 + rows.reshape(len(rows), -1)[:, 0] / 4
-        q = np.repeat((1 - sure[:, None]) / (n_clusters - 1), n_clusters, axis=1)
-        own = np.rint(rows.reshape(len(rows), -1)[:, 1] * 2).astype(int)
-        q[np.arange(len(rows)), own] = sure
-        return q
-
-    given = {"proba": proba, "embed": lambda rows: rows.reshape(len(rows), -1)[:, :5]}
-    return report.Fitted(labels, n_clusters, **{**given, "space": "embedding", **changes})
+from tests.reporting import HOSTILE, RECORD, Reader, make_fitted, make_run, make_samples
 
 
 @pytest.fixture
 def samples():
-    """30 images of 8x8; the second pixel tells the cluster, the first how sure."""
-    rng = np.random.default_rng(0)
-    X = rng.uniform(size=(30, 8, 8)).astype(np.float32)
-    labels = np.arange(30) % 3
-    X[:, 0, 0], X[:, 0, 1] = np.arange(30) / 30, labels / 2
-    return X, labels
-
-
-RECORD = {
-    "method": "FcDEC-DA", "dataset": "photos", "seed": 4, "n_iter": 20,
-    "termination_condition": "max_iter", "empty_clusters": "", "cluster_sizes": [10, 10, 10],
-    "settings": {"batch_size": 5, "layer_sizes": [8, 2], "tol": 0.001},
-    "data": {"shape": [30, 8, 8]}, "seconds": {"pretrain": 61.0, "total": 75.0},
-    "metrics": {
-        "final": {"acc": 0.87654, "nmi": 0.76543, "ari": 0.65432},
-        "kmeans_pixels": {"acc": 0.51234, "nmi": 0.41234, "ari": 0.31234},
-    },
-}  # fmt: skip
-
-
-def make_run(folder, samples=None, labels_true=None, names=None, fitted=None, **changes):
-    place = RunFolder(folder)
-    place.finish({**RECORD, **changes})
-    rows = [{"epoch": i, "loss": 1 / i} for i in (1, 2, 4)]
-    files.write_csv(folder / "pretrain_log.csv", ("epoch", "loss"), rows)
-    rows = [{"iter": 0, "acc": 0.5, "nmi": 0.25, "ari": 0.125}]
-    rows.append({"iter": 20, **RECORD["metrics"]["final"], "loss": 0.75})
-    files.write_csv(folder / "log.csv", ("iter", "acc", "nmi", "ari", "loss"), rows)
-    if samples is not None:
-        X, labels = samples
-        fitted = fitted or make_fitted(X, labels)
-        report.write_data(folder, read_results(folder)[1], X, fitted, labels_true, names)
-    return report.write_report(folder).read_text()
+    return make_samples()
 
 
 def test_the_page_stands_alone(tmp_path, samples):
@@ -257,70 +176,6 @@ def test_warnings_stand_on_top():
     settings = {"use_pseudo_labels": True}
     assert "No round found" in warnings([{"iter": 0, "coverage": 0.0}], settings=settings)[0]
     assert not warnings([{"coverage": 0.0}, {"coverage": 0.5}], settings=settings)
-
-
-def test_a_folder_without_pictures_and_one_of_another_run(tmp_path, samples):
-    assert "This folder has no report.npz of this run" in make_run(tmp_path)
-    assert not report.is_current(tmp_path)
-    make_run(tmp_path, samples)
-    assert report.is_current(tmp_path)
-    before = (tmp_path / "report.html").read_text()
-    assert report.write_report(tmp_path).read_text() == before and "Map" in before
-    RunFolder(tmp_path).finish({**RECORD, "seed": 5})
-    assert not report.is_current(tmp_path)
-    assert "no report.npz of this run" in report.write_report(tmp_path).read_text()
-
-
-def test_results_of_an_earlier_version(tmp_path):
-    # No checksum, and next to nothing that is known now.
-    (tmp_path / "results.json").write_text('{"method": "FcDEC", "dataset": "mnist", "metrics": 3}')
-    text = Reader(report.write_report(tmp_path).read_text()).text
-    assert "FcDEC on mnist" in text
-
-
-def damage_npz(folder):
-    content = bytearray((folder / "report.npz").read_bytes())
-    content[len(content) // 2] ^= 255
-    (folder / "report.npz").write_bytes(content)
-
-
-def other_npz(folder):
-    with np.load(folder / "report.npz") as arrays:
-        changed = {**arrays, "shown_sure": np.zeros(3)}
-    np.savez(folder / "report.npz", **changed)
-
-
-@pytest.mark.parametrize(
-    ("damage", "text"),
-    [
-        (lambda f: (f / "results.json").unlink(), "FOLDER must hold results.json of a finished"),
-        (lambda f: (f / "results.json").write_text("{"), "results.json' must be a JSON file"),
-        (lambda f: (f / "results.json").write_text("[]"), "results.json' must be a JSON object"),
-        (
-            lambda f: (f / "results.json").write_text('{"seed": 1, "sha256": "0"}'),
-            "results.json' must be whole",
-        ),
-        (lambda f: (f / "log.csv").write_bytes(b"iter\n\xff"), "log.csv' must be a .csv file"),
-        (damage_npz, "report.npz' must be"),
-        (other_npz, "report.npz' must be what --report wrote; got 3 items in 'shown_sure'"),
-    ],
-)
-def test_damaged_folders_are_one_line(tmp_path, samples, capsys, handlers, damage, text):
-    make_run(tmp_path, samples)
-    damage(tmp_path)
-    assert cli.run(report.command, [str(tmp_path)]) == 2
-    out, err = capsys.readouterr()
-    assert not out and err.count("\n") == 1 and text in err
-
-
-def test_the_command(tmp_path, samples, capsys, handlers):
-    make_run(tmp_path, samples)
-    (tmp_path / "report.html").unlink()
-    assert cli.run(report.command, [str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"Written to {tmp_path / 'report.html'}.\n"
-    assert (tmp_path / "report.html").stat().st_size > 10_000
-    assert cli.run(report.command, [str(tmp_path / "none")]) == 2
-    assert "FOLDER must be an existing folder" in capsys.readouterr().err
 
 
 def test_rounds_that_found_no_buckets(tmp_path):

@@ -18,6 +18,7 @@ from clustering_common.report_charts import (
     colour_of,
     line_chart,
     map_chart,
+    tick,
 )
 
 
@@ -76,6 +77,11 @@ def test_long_curves_keep_their_ends():
 )
 def test_ticks_are_round(low, high, is_log, ticks):
     np.testing.assert_allclose(Scale(low, high, 0, 1, is_log).ticks(), ticks, rtol=1e-9)
+
+
+def test_numbers_of_an_axis_are_short():
+    found = [tick(value) for value in (0, 0.0001, -2.5e-5, 0.0125, 9500, 12500, 2e6, 1e9)]
+    assert found == ["0", "1e-4", "-2.5e-5", "0.0125", "9,500", "12.5k", "2M", "1e+09"]
 
 
 def test_a_map_keeps_shapes_and_separates_groups():
