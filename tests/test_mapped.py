@@ -1,5 +1,7 @@
 """Arrays in files, np.memmap: read block by block, with the results of arrays in memory."""
 
+import mmap
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,21 @@ def test_rows_come_in_the_order_asked(tmp_path):
     rows = rows_of(np.asarray(X), indices)
     assert rows.dtype == np.float32 and rows.shape == (2, 3, 3)
     np.testing.assert_array_equal(rows, array[indices])
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="the system has no such advice")
+@pytest.mark.parametrize(("n_rows", "width"), [(40, 3000), (5000, 8)])
+def test_rows_are_asked_for_at_once(tmp_path, n_rows, width):
+    X = on_disk(tmp_path / "x.npy", np.random.default_rng(0).random((n_rows, width), np.float32))
+    view = np.asarray(X)[3:]
+    rows = np.array([7, 2, 30, 2])
+    np.testing.assert_array_equal(rows_of(view, rows), np.array(X)[3:][rows])
+    pages = [page for start, end in mapped.page_ranges(view, X._mmap, np.sort(rows))
+             for page in range(start, end + 1)]  # fmt: skip
+    bytes_of = [(X.offset + (3 + row) * 4 * width, 4 * width) for row in rows.tolist()]
+    wanted = {at // mmap.PAGESIZE for begin, n in bytes_of for at in range(begin, begin + n)}
+    assert wanted <= set(pages) and len(pages) == len(set(pages))
+    assert len(pages) <= len(wanted) + 3 * mapped.GAP_PAGES
 
 
 @pytest.mark.filterwarnings("ignore:After fit")
