@@ -88,12 +88,12 @@ def test_two_devices_learn_what_one_does(case, tmp_path):
 @pytest.mark.skipif(ENGINE != "jax", reason="JAX can show what it compiles")
 def test_each_device_computes_half(tmp_path):
     flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
-    of_two_devices(tmp_path, "FcDEC", flags=flags)
+    of_two_devices(tmp_path, QUICK, flags=flags)
     steps = [path.read_text() for path in tmp_path.glob("*train_step*after_optimizations.txt")]
     spread = [text for text in steps if "num_partitions=2" in text]
     assert spread and all(" all-reduce(" in text for text in spread)
     # Of a batch of 12 images of 64 numbers, one device's products see 6.
-    assert all("f32[6,16]" in text and "f32[12,16]" not in text for text in spread)
+    assert all("f32[6,8]" in text and "f32[12,8]" not in text for text in spread)
 
 
 @pytest.fixture
