@@ -155,6 +155,15 @@ def spread_training(model: Any, step: Step) -> Callable[..., Any] | None:
     return _of_engine("spread_training")(model, step)
 
 
+def spread_rows(batch: Any) -> Any:
+    """Return the tensors of a mini-batch, of which each device has its rows, samples or members.
+
+    Where rows of a batch come from an operation that mixes them, such as a gather: XLA would take
+    what follows on every device for all rows.
+    """
+    return _of_engine("spread_rows")(batch)
+
+
 def share_of_loss(loss: Any) -> Any:
     """Return what a batch's mean loss adds to the sum over devices, each with its part of a batch.
 

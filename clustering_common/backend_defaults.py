@@ -40,6 +40,11 @@ def spread_training(model: Any, step: Callable[..., Any]) -> None:
     """Return None: the loop of many steps is for any number of devices."""
 
 
+def spread_rows(batch: Any) -> Any:
+    """Return the mini-batch: a step sees its device's rows alone."""
+    return batch
+
+
 def share_of_loss(loss: Any) -> Any:
     """Return the loss: a step sees the whole batch."""
     return loss

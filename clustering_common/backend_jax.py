@@ -62,7 +62,9 @@ def many_steps(model: Any, step: Step, state: Any, data: Any) -> Any:
         """Train on one mini-batch."""
         trainable, moving, optimizer, metrics = carry
         full = (trainable, whole(moving), optimizer, metrics)
-        _, (trainable, after, optimizer, metrics) = step(full, (_spread(entry(batches, index)),))
+        _, (trainable, after, optimizer, metrics) = step(
+            full, (spread_rows(entry(batches, index)),)
+        )
         moving = [value for value, held in zip(after, is_resident, strict=True) if not held]
         return trainable, moving, optimizer, metrics
 
@@ -73,7 +75,7 @@ def many_steps(model: Any, step: Step, state: Any, data: Any) -> Any:
     return logs, (trainable, whole(moving), optimizer, metrics)
 
 
-def _spread(batch: Any) -> Any:
+def spread_rows(batch: Any) -> Any:
     """Return a mini-batch with its first axis spread over the devices of a fit."""
     spread = keras.distribution.distribution()
     if not isinstance(spread, Spread):

@@ -77,7 +77,7 @@ class _ImageModel(SteppedModel):
         if self.augment is not None:
             images = self.augment(ops.reshape(x, (x.shape[0], *self.image_shape)))
             x = ops.reshape(images, (x.shape[0], *self.sample_shape))
-        return indices, x
+        return indices, backend.spread_rows(x)
 
 
 class ReconstructionModel(_ImageModel):

@@ -19,7 +19,8 @@ from tests.two_devices import CASES, QUICK, WHOLE
 
 ROOT = Path(__file__).resolve().parent.parent
 ENGINE = keras.backend.backend()
-RTOL = 1e-4  # sums of halves are rounded in another order, some hundred steps long
+RTOL = 1e-4  # sums of halves are rounded in another order
+ATOL = 3e-7  # of a divergence: a few of float32's steps at the logarithms that it is summed of
 needs_devices = pytest.mark.skipif(ENGINE == "torch", reason="PyTorch trains on one device")
 SPREAD = [case for case in CASES if ENGINE == "jax" or "Kingdra" not in case]
 
@@ -56,7 +57,7 @@ def check_same(found, expected):
     got, want = numbers(found["history"]), numbers(expected["history"])
     assert got.keys() == want.keys() and any("loss" in name for name in got)
     for name, value in want.items():
-        assert got[name] == pytest.approx(value, rel=RTOL), name
+        assert got[name] == pytest.approx(value, rel=RTOL, abs=ATOL), name
     assert found["labels"] == expected["labels"] == found["predicted"]
     assert len(set(found["labels"])) > 1
     np.testing.assert_allclose(found["proba"], expected["proba"], rtol=0, atol=RTOL)
@@ -85,14 +86,22 @@ def test_two_devices_learn_what_one_does(case, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(ENGINE != "jax", reason="JAX can show what it compiles")
-def test_each_device_computes_half(tmp_path):
-    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
-    of_two_devices(tmp_path, "FcDEC", flags=flags)
+@pytest.mark.parametrize(
+    ("case", "half", "whole"),
+    [
+        (QUICK, "f32[6,8]", "f32[12,8]"),  # 12 samples, 8 units
+        # 4 members, 2 passes or noisy passes, 12 samples, 16 units
+        ("KingdraCluster of sparse rows", "f32[2,2,12,16]", "f32[4,2,12,16]"),
+    ],
+)
+def test_each_device_computes_half(case, half, whole, tmp_path):
+    of_two_devices(tmp_path, case, flags=f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text")
     steps = [path.read_text() for path in tmp_path.glob("*train_step*after_optimizations.txt")]
     spread = [text for text in steps if "num_partitions=2" in text]
-    assert spread and all(" all-reduce(" in text for text in spread)
-    # Of a batch of 12 images of 64 numbers, one device's products see 6.
-    assert all("f32[6,16]" in text and "f32[12,16]" not in text for text in spread)
+    assert len(spread) >= 2  # both phases, or rounds without and with pseudo-labels
+    for text in spread:
+        assert text.count(" all-reduce(") == 1
+        assert half in text and whole not in text
 
 
 @pytest.fixture

@@ -19,15 +19,20 @@ from tests.fingerprints import CONV, DENSE, LADDER
 
 ENGINE = keras.backend.backend()
 KINGDRA = {**LADDER, "n_en": 4, "high_th": 3, "low_th": 0, "thresh": 0}
-ADAM = {"optimizer": "adam", "learning_rate": 0.001}
+IDEC = {
+    "optimizer": "adam",
+    "learning_rate": 0.001,
+    "pretrain_epochs": 20,
+    "pretrain_learning_rate": 0.01,
+}
 QUICK = "FcDEC, few steps"
 FEW = {"pretrain_epochs": 2, "max_iter": 4, "update_interval": 2, "layer_sizes": (8, 3)}
 CASES = {
     QUICK: (FcDEC, {**DENSE, **FEW}),
     "FcDEC": (FcDEC, DENSE),
-    "FcIDEC": (FcIDEC, {**DENSE, **ADAM}),
+    "FcIDEC": (FcIDEC, {**DENSE, **IDEC}),
     "FcDCN": (FcDCN, {**DENSE, "move_centers": True}),
-    "ConvIDEC": (ConvIDEC, {**CONV, **ADAM}),
+    "ConvIDEC": (ConvIDEC, {**CONV, **IDEC}),
     "FcDEC of a file": (FcDEC, DENSE),
     "KingdraCluster": (KingdraCluster, KINGDRA),
     "KingdraCluster of sparse rows": (KingdraCluster, {**KINGDRA, "n_iter": 2}),
