@@ -114,14 +114,6 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name in ("resume", "report"):
         if getattr(args, name) and args.testing:
             parser.error(f"--{name} must come without -t/--testing; got both")
-    _check_data(parser, args)
-    return args
-
-
-def _check_data(parser: cli.OneLineParser, args: argparse.Namespace) -> None:
-    """Refuse flags about the data that do not fit together."""
-    if args.data and not args.n_clusters:
-        parser.error("--data must come with --n-clusters K; got none")
     if args.layer_sizes and not args.method.startswith("Fc"):
         parser.error(f"--layer-sizes must come with an Fc method; got {args.method}")
     _check_data(parser, args)
@@ -130,6 +122,8 @@ def _check_data(parser: cli.OneLineParser, args: argparse.Namespace) -> None:
 
 def _check_data(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Stop with one line unless the flags of --data fit together."""
+    if args.data and not args.n_clusters:
+        parser.error("--data must come with --n-clusters K; got none")
     for name in ("image_size", "colour"):
         value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
         if value and not (args.data and Path(args.data).expanduser().is_dir()):
