@@ -36,7 +36,7 @@ FCDEC = """
 from dec_da import FcDEC
 model = FcDEC(
     10, layer_sizes=(64, 10), pretrain_epochs=1, max_iter=140, tol=0, random_state=0
-).fit(X, checkpoint_dir=path + ".run")
+).fit(X, checkpoint_dir=f"{path}.run{n_samples}")
 print(model.seconds_, file=sys.stderr)
 """
 KINGDRA = """
