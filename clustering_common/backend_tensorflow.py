@@ -206,7 +206,23 @@ def n_devices() -> int:
             "tf.distribute.get_strategy() must be MirroredStrategy; got "
             f"{type(strategy).__name__}. Other strategies are not supported."
         )
+    if strategy.num_replicas_in_sync > 1 and _first_strategy(strategy) is not strategy:
+        raise ValueError(
+            "tf.distribute.get_strategy() must be the first MirroredStrategy that trained in this "
+            "process; got a second one, whose sums over devices TensorFlow takes for the first "
+            "one's. Keep the strategy and use it again, as clustering_common.devices.use does."
+        )
     return strategy.num_replicas_in_sync
+
+
+_STRATEGIES: list[Any] = []
+
+
+def _first_strategy(strategy: Any) -> Any:
+    """Return the strategy that trained first, this one if none did."""
+    if not _STRATEGIES:
+        _STRATEGIES.append(strategy)
+    return _STRATEGIES[0]
 
 
 def release() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -200,3 +201,19 @@ def test_other_strategies_are_refused(blobs):
         pytest.raises(ValueError, match=r"must be MirroredStrategy; got OneDeviceStrategy. "),
     ):
         FcDEC(3).fit(blobs)
+
+
+@pytest.mark.skipif(ENGINE != "tensorflow", reason="of TensorFlow")
+def test_a_second_strategy_is_refused(monkeypatch):
+    import tensorflow as tf
+
+    from clustering_common import backend_tensorflow
+
+    first, second = (types.SimpleNamespace(num_replicas_in_sync=2) for _ in range(2))
+    monkeypatch.setattr(backend_tensorflow, "_STRATEGIES", [])
+    for strategy in (first, first):
+        monkeypatch.setattr(tf.distribute, "get_strategy", lambda strategy=strategy: strategy)
+        assert backend_tensorflow.n_devices() == 2
+    monkeypatch.setattr(tf.distribute, "get_strategy", lambda: second)
+    with pytest.raises(ValueError, match=r"must be the first MirroredStrategy .* got a second one"):
+        backend_tensorflow.n_devices()
