@@ -266,7 +266,7 @@ def test_a_key_that_comes_twice(text, run, tmp_path):
     [
         ({"n_ens": 3}, "unknown key 'n_ens' for KingdraCluster; the known ones are"),
         ({"model": "Ladder"}, "model must be one of KingdraCluster, LadderIM; got 'Ladder'"),
-        ({"dataset": "digits"}, "training_path must name a .npy file, or dataset"),
+        ({"dataset": "digits"}, "training_path must name a file or a folder of images, or"),
         ({"training_path": "none.npy"}, "training_path must be an existing file"),
         (
             {"dataset": "nope", "training_path": None, "ground_truth_path": None},
