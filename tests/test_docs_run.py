@@ -68,7 +68,7 @@ REDUCED = {
     "--method FcDEC-DA --dataset fmnist --precision":
         f"--method FcDEC-DA{SHORT} --dataset fmnist --precision",
     "--n-clusters 5 --batch-size 32": f"--n-clusters 5 --batch-size 32{SHORT}",
-    "--k 6-14 --seeds 3": "--k 9-10 --seeds 2",
+    "--k 6-14 --seeds 10": "--k 9-10 --seeds 2",
     "pretrain_epochs=200 max_iter=280": "pretrain_epochs=1 max_iter=2",
     "python -m benchmarks --quick": "python -m benchmarks --quick --only inference",
 }  # fmt: skip
@@ -147,7 +147,7 @@ def test_blocks_are_found():
 
 
 def test_every_block_has_a_known_language():
-    assert {language for page in PAGES for language, _ in fences(page)} <= {"", "python", "text"}
+    assert {language for page in PAGES for language, _ in fences(page)} <= {"", "json", "python", "text"}
 
 
 @pytest.mark.parametrize("page", PAGES)

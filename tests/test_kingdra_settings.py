@@ -161,7 +161,7 @@ def begun(model, X, monkeypatch):
     """Return trainer and settings of a fit as they are when its loop begins."""
     seen = []
 
-    def stop(trainer, inference, X, settings, seeds, run):
+    def stop(trainer, inference, X, settings, seeds, run, verbose):
         seen.extend([trainer, settings])
         raise Begun
 

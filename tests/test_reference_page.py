@@ -14,13 +14,23 @@ ENTRY = re.compile(r"^::: (\S+)(?:\n    options:\n      members: \[(.*?)\])?$", 
 INTERNAL = {
     "clustering_common.array_files": "load_user_data",
     "clustering_common.csv_files": "load_user_data",
+    "clustering_common.data_pass": "fit of arrays in files",
     "clustering_common.dataset_files": "load_dataset",
+    "clustering_common.evidence_fits": "select_k",
+    "clustering_common.evidence_report": "select_k",
+    "clustering_common.evidence_seed": "select_k",
+    "clustering_common.h5_data": "load_user_data",
     "clustering_common.h5_files": "the estimators' save and load",
+    "clustering_common.named_arrays": "load_user_data",
+    "clustering_common.parquet_files": "load_user_data",
     "clustering_common.prepare_fetch": "prepare",
     "clustering_common.prepare_images": "prepare",
     "clustering_common.prepare_layout": "prepare",
     "clustering_common.prepare_text": "prepare",
     "clustering_common.prepare_zip": "prepare",
+    "clustering_common.samples_file": "main.py and run_exp.py",
+    "clustering_common.sparse_files": "load_user_data",
+    "clustering_common.user_labels": "load_user_data",
 }
 
 
