@@ -76,7 +76,7 @@ def load_images(
     X : float32 ndarray of shape (n, height, width), or (n, height, width, 3) for rgb
         From 0 to 1. What is transparent lies on white.
     names : list of str
-        Of each image, from the folder on; a byte that is no UTF-8, such as 0xe9, is "\\udce9".
+        Of each image, from the folder on; bytes that are no UTF-8 are escaped as Python does it.
 
     Raises
     ------
