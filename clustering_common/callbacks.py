@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from clustering_common import metrics
+from clustering_common.divergence import TrainingDivergedError, diverged
 
 __all__ = ["LabelsMonitor", "TrainingDivergedError"]
 
@@ -79,17 +80,6 @@ def empty_clusters(labels: np.ndarray, n_clusters: int) -> str:
         return "all samples are in one cluster (collapse)"
     return (
         f"{n_clusters - n_used} of {n_clusters} clusters are empty" if n_used < n_clusters else ""
-    )
-
-
-class TrainingDivergedError(ValueError):
-    """A loss became NaN or infinite."""
-
-
-def diverged(what: str) -> TrainingDivergedError:
-    """Return the error that says ``what`` happened and what to try."""
-    return TrainingDivergedError(
-        f"{what}. Scale X to about [0, 1], or choose a smaller learning rate."
     )
 
 

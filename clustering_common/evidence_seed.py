@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import davies_bouldin_score, silhouette_score
 
-from clustering_common.callbacks import TrainingDivergedError
+from clustering_common.divergence import TrainingDivergedError
 
 __all__ = ["NUMBERS", "OneSeed", "with_k"]
 

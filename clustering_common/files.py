@@ -125,7 +125,7 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 
 def write_csv(path: str | os.PathLike, columns: Sequence[str], rows: Any) -> None:
     """Write rows, each a mapping from column to value; a missing value stays empty."""
-    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

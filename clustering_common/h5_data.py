@@ -6,7 +6,7 @@ import itertools
 import math
 import mmap
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,13 @@ from clustering_common.h5_files import (
 )
 from clustering_common.mapped import LARGE_BYTES
 from clustering_common.named_arrays import chosen_names
+from clustering_common.user_labels import MAX_LABEL_CHARACTERS
 
 __all__ = ["read_h5"]
 
 DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 POINTER = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])  # of a text
+MAX_LABEL_BYTES = 4 * MAX_LABEL_CHARACTERS  # in UTF-8
 
 
 def read_h5(source: Path, key: str | None = None, wants_labels: bool = False) -> tuple[Any, Any]:
@@ -187,9 +189,28 @@ def _labels(source: Path, dataset: Any) -> Any:
             "the texts in one piece"
         )
     check_is_there(dataset)
-    texts = _long_texts(source, dataset) if text.length is None else dataset[()].tolist()
+    return _decoded(
+        _long_texts(source, dataset) if text.length is None else dataset[()].tolist(),
+        _file_bytes(dataset),
+    )
+
+
+def _decoded(texts: Iterable[bytes], limit: int) -> list[str]:
+    """Return texts, equal ones as one: all that differ together have ``limit`` bytes at most.
+
+    In an intact file each of them stands somewhere; in another one, a long text may be the source
+    of as many as it has beginnings.
+    """
     known: dict[bytes, str] = {}
-    return [known.setdefault(raw, raw.decode()) for raw in texts]
+    found, n_bytes = [], 0
+    for raw in texts:
+        if raw not in known:
+            n_bytes += len(raw)
+            if n_bytes > limit or len(raw) > MAX_LABEL_BYTES:
+                raise OSError(f"labels of {n_bytes} bytes, {len(raw)} for sample {len(found)}")
+            known[raw] = raw.decode()
+        found.append(known[raw])
+    return found
 
 
 def _long_texts(source: Path, dataset: h5py.Dataset) -> Iterator[bytes]:
@@ -205,17 +226,18 @@ def _long_texts(source: Path, dataset: h5py.Dataset) -> Iterator[bytes]:
         offset = dataset.id.get_offset()
         pointers = np.frombuffer(content[offset : offset + n_bytes], POINTER)
         heaps: dict[int, dict[int, bytes]] = {}
+        end = 0
+        for address in np.unique(pointers["address"][pointers["length"] > 0]).tolist():
+            begin = address + file.get_userblock()
+            if begin < end:  # each would keep the other's texts
+                raise OSError("heaps of texts that overlap")
+            heaps[address], end = _heap(content, begin)
         for length, address, index in pointers.tolist():
-            if not length:
-                yield b""
-                continue
-            if address not in heaps:
-                heaps[address] = _heap(content, address + file.get_userblock())
-            yield heaps[address].get(index, b"")[:length]
+            yield heaps[address].get(index, b"")[:length] if length else b""
 
 
-def _heap(content: mmap.mmap, begin: int) -> dict[int, bytes]:
-    """Return the texts of the global heap that begins here, by number."""
+def _heap(content: mmap.mmap, begin: int) -> tuple[dict[int, bytes], int]:
+    """Return the texts of the global heap that begins here, by number, and where it ends."""
 
     def number(place: int, n_bytes: int) -> int:
         return int.from_bytes(content[place : place + n_bytes], "little")
@@ -233,4 +255,4 @@ def _heap(content: mmap.mmap, begin: int) -> dict[int, bytes]:
         if index:
             texts[index] = content[place + 16 : place + 16 + size]
         place += step
-    return texts
+    return texts, end

@@ -76,15 +76,15 @@ def load_images(
     X : float32 ndarray of shape (n, height, width), or (n, height, width, 3) for rgb
         From 0 to 1. What is transparent lies on white.
     names : list of str
-        Of each image, from the folder on.
+        Of each image, from the folder on; bytes that are no UTF-8 are escaped as Python does it.
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder.
     ValueError
-        If it holds no image, one is damaged or larger than 67 million pixels, or their sizes
-        differ and `image_size` is None.
+        If it holds no image, one is damaged or larger than 67 million pixels, two would have one
+        name, or their sizes differ and `image_size` is None.
     """
     source = Path(folder).expanduser()
     if not source.is_dir():
@@ -94,6 +94,7 @@ def load_images(
     check_choice("colour", colour, COLOURS)
     size = _check_size(image_size)
     paths = image_paths(source)
+    names = _names(source, paths)
     modes, shapes = zip(*map(_header, paths), strict=True)
     if size is None:
         size = _common_size(paths, shapes)
@@ -106,8 +107,20 @@ def load_images(
     X = np.empty(shape, np.float32)
     for row, path in enumerate(paths):
         X[row] = _pixels(path, size, is_grey)
-    names = [path.relative_to(source).as_posix() for path in paths]
-    return X, [name.encode("utf-8", "replace").decode() for name in names]
+    return X, names
+
+
+def _names(source: Path, paths: list[Path]) -> list[str]:
+    """Return the names as texts that can be written, each its own."""
+    plain = (path.relative_to(source).as_posix() for path in paths)
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in plain]
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            way_out = "Rename the one that is not UTF-8."
+            raise file_error(source, "a folder of unlike names", f"two that read {name}", way_out)
+        seen.add(name)
+    return names
 
 
 def _check_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:

@@ -99,7 +99,7 @@ def _opened(source: Path) -> Iterator[Any]:
     damage = (pa.ArrowException, OSError, MemoryError, OverflowError, UnicodeError)
     try:
         whole = pq.ParquetFile(source)
-        texts = [f.name for f in whole.schema_arrow if pa.types.is_string(f.type)]
+        texts = [f.name for f in whole.schema_arrow if _is_text(f.type)]
         whole.close()
         # As numbers into a list of distinct texts, however long these are.
         with pq.ParquetFile(source, read_dictionary=texts) as file:
@@ -107,6 +107,14 @@ def _opened(source: Path) -> Iterator[Any]:
     except damage as error:
         reason = str(error) or type(error).__name__
         raise file_error(source, "an intact .parquet file", reason) from error
+
+
+def _is_text(kind: Any) -> bool:
+    """Tell whether a column holds texts, of whatever kind its writer calls them."""
+    import pyarrow.types as kinds
+
+    tests = (kinds.is_string, kinds.is_large_string, kinds.is_binary, kinds.is_large_binary)
+    return any(test(kind) for test in tests)
 
 
 def _columns(source: Path, file: Any) -> tuple[list[int], int | None]:

@@ -1,10 +1,8 @@
 """What a run leaves behind so that it can be understood and repeated: results.json."""
 
-import hashlib
 import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from clustering_common import backend
 from clustering_common.callbacks import scores
-from clustering_common.data_pass import look_through
+from clustering_common.identity import version
 from clustering_common.mapped import rows_of, stays_in_file
 
 ENGINES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
@@ -29,43 +27,12 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {
             "python": platform.python_version(),
-            **{name: _version(name) for name in ["deep-clustering", *names]},
+            **{name: version(name) for name in ["deep-clustering", *names]},
         },
         "commit": _commit(),
         "device": backend.device_name(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
-
-
-def data_hash(array: Any) -> str:
-    """Return the SHA-256 of an array's or a CSR matrix's values, shape and type.
-
-    Values first: their hash holds for any shape, and is kept of data in a file (`look_through`).
-    """
-    if hasattr(array, "indptr"):
-        parts = "".join(map(data_hash, (array.data, array.indices, array.indptr)))
-        return hashlib.sha256(f"{array.shape}{parts}".encode()).hexdigest()
-    array = np.ascontiguousarray(array)
-    found = look_through(array)
-    if found is not None:
-        digest = found.digest.copy()
-    elif array.dtype.kind in "biuf":
-        digest = hashlib.sha256(array.data)
-    else:
-        digest = hashlib.sha256("\0".join(map(str, array.tolist())).encode())
-    digest.update(f"{array.shape}{array.dtype}".encode())
-    return digest.hexdigest()
-
-
-def file_hash(path: Any) -> str:
-    """Return the SHA-256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def own_version() -> str | None:
-    """Return the version of this library, None where it is not installed."""
-    return _version("deep-clustering")
 
 
 def kmeans_baseline(X: np.ndarray, n_clusters: int, labels_true: Any, seed: int) -> dict[str, Any]:
@@ -86,13 +53,6 @@ def kmeans_baseline(X: np.ndarray, n_clusters: int, labels_true: Any, seed: int)
         starts = range(0, len(X), 4096)
         chunks = (np.asarray(X[start : start + 4096], np.float32) for start in starts)
         return scores(labels_true, np.concatenate([model.predict(chunk) for chunk in chunks]))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

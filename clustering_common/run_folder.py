@@ -9,9 +9,10 @@ from typing import Any
 
 from clustering_common import files
 from clustering_common.checkpoints import CheckpointFolder
+from clustering_common.identity import check_same_run, names_hash
 from clustering_common.record import CHECKSUM, RESULTS, checksum
 from clustering_common.run_lock import locked
-from clustering_common.run_state import EVERY, check_same_run, names_hash
+from clustering_common.run_state import EVERY
 from clustering_common.stopping import TerminatedError
 
 logger = logging.getLogger("clustering_common")

@@ -1,7 +1,6 @@
 """The state of a run that can be stopped at any moment and goes on as if nothing had happened."""
 
 import contextlib
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,13 @@ from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.checkpoints import Checkpoint, CheckpointFolder
 from clustering_common.checks import check_number
 from clustering_common.files import plain, remove_parts, writable_folder
-from clustering_common.results import data_hash, file_hash, own_version
+from clustering_common.identity import (
+    check_same_run,
+    data_hash,
+    file_hash,
+    names_hash,
+    own_version,
+)
 from clustering_common.run_lock import locked
 from clustering_common.seeds import SeedStream
 from clustering_common.stopping import STOP
@@ -164,25 +169,3 @@ def run_identity(
     if names is not None:
         identity["names"] = names_hash(names)
     return json.loads(json.dumps(identity, default=plain))
-
-
-def names_hash(names: Sequence[str]) -> str:
-    """Return the SHA-256 of the names of all samples, in their order."""
-    return hashlib.sha256("\0".join(names).encode()).hexdigest()
-
-
-def check_same_run(name: str, folder: Any, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Raise ValueError unless two identities are the same.
-
-    Parameters
-    ----------
-    name : str
-        The argument that named ``folder``.
-    """
-    for key in sorted({*theirs, *ours}):
-        if theirs.get(key) != ours.get(key):
-            raise ValueError(
-                f"{name} must be this run's own to go on from; got {str(folder)!r}, whose run has "
-                f"{key} {theirs.get(key)!r} where this one has {ours.get(key)!r}. Use the same "
-                "settings and data, or another folder."
-            )

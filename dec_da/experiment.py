@@ -19,6 +19,7 @@ from clustering_common.callbacks import (
     empty_clusters,
     scores,
 )
+from clustering_common.identity import data_hash
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import run_identity
 from clustering_common.samples_file import SAMPLES_FILE, write_samples
@@ -239,8 +240,8 @@ def _run(
         "settings": estimator.resolved_params(),
         "data": {
             "shape": task.X.shape,
-            "sha256": results.data_hash(task.X),
-            "labels_sha256": None if task.labels is None else results.data_hash(task.labels),
+            "sha256": data_hash(task.X),
+            "labels_sha256": None if task.labels is None else data_hash(task.labels),
         },
         "seconds": seconds,
         "n_iter": estimator.n_iter_,

@@ -10,6 +10,7 @@ import numpy as np
 from clustering_common import cli, files, results
 from clustering_common.callbacks import LabelsMonitor, empty_clusters, scores
 from clustering_common.datasets import load_dataset
+from clustering_common.identity import data_hash
 from clustering_common.prepare_layout import FOLDERS, X_NAME, Y_NAME
 from clustering_common.progress import Progress
 from clustering_common.report import FILES as REPORT_FILES
@@ -175,8 +176,8 @@ def _record(
             "training_path": config.training_path,
             "dataset": config.dataset,
             "shape": X.shape,
-            "sha256": results.data_hash(X),
-            "labels_sha256": None if labels is None else results.data_hash(labels),
+            "sha256": data_hash(X),
+            "labels_sha256": None if labels is None else data_hash(labels),
         },
         "seed": seed,
         "seconds": estimator.seconds_,

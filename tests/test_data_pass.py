@@ -9,7 +9,7 @@ import pytest
 import main
 from clustering_common import cli, data_pass, mapped, user_data
 from clustering_common.checks import check_finite
-from clustering_common.results import data_hash
+from clustering_common.identity import data_hash
 from dec_da import FcDEC
 
 

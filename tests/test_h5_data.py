@@ -1,5 +1,8 @@
 """HDF5 files and CSR matrices as a user's data: what is read, and what is refused in one line."""
 
+import struct
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -122,6 +125,60 @@ def test_a_damaged_heap_of_texts_is_refused(write):
     content[place + 8 : place + 16] = bytes(8)
     path.write_bytes(content)
     raises_line("a damaged heap of texts", path)
+
+
+def with_heaps(path, heaps, pointers):
+    """Append heaps to a file, and let its labels point into them: (length, heap, number)."""
+    with h5py.File(path) as file:
+        offset = file["y"].id.get_offset()
+    content = bytearray(path.read_bytes())
+    base = len(content)
+    for i, (length, place, index) in enumerate(pointers):
+        struct.pack_into("<IQI", content, offset + 16 * i, length, base + place, index)
+    content += heaps
+    struct.pack_into("<Q", content, 40, len(content))  # end of the file, in its superblock
+    path.write_bytes(content)
+
+
+def heap_head(size, n_bytes):
+    """Return the heads of a heap and of its one text."""
+    return b"GCOL" + struct.pack("<IQHHIQ", 1, size, 1, 1, 0, n_bytes)
+
+
+def test_heaps_that_overlap_are_refused(write):
+    # Each holds all that follow: kept, they would have a thousand times the bytes of the file.
+    n = 2000
+    path = write({"x": np.zeros((n, 1)), "y": ["a"] * n}, libver="earliest")
+    heaps = b"".join(heap_head(32 * (n - i), 32 * (n - i - 1)) for i in range(n))
+    with_heaps(path, heaps, [(1, 32 * i, 1) for i in range(n)])
+    tracemalloc.start()
+    raises_line("heaps of texts that overlap", path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * path.stat().st_size
+
+
+def test_beginnings_of_one_long_text_are_refused(write):
+    n = 2000
+    path = write({"x": np.zeros((n, 1)), "y": ["a"] * n}, libver="earliest")
+    heap = heap_head(32 + n, n) + b"x" * n
+    with_heaps(path, heap, [(n - i, 0, 1) for i in range(n)])
+    raises_line(r"labels of \d{5,} bytes, \d+ for sample", path)
+    with_heaps(path, heap, [(n, 0, 1)] * n)
+    raises_line("labels of at most 1000 characters; got 2000 for sample 0", path)
+    raises_line("got .*labels of 4001 bytes", write({"x": X, "y": ["x" * 4001] * 12}))
+
+
+def test_equal_texts_are_decoded_once():
+    class Raw(bytes):
+        decoded = 0
+
+        def decode(self):
+            Raw.decoded += 1
+            return super().decode()
+
+    assert h5_data._decoded([Raw(b"a"), Raw(b"b"), Raw(b"a")] * 9, 2) == ["a", "b", "a"] * 9
+    assert Raw.decoded == 2
 
 
 @pytest.mark.parametrize("userblock", [0, 512])

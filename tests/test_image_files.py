@@ -1,6 +1,10 @@
 """A folder of images becomes samples; what is no image is one line."""
 
 import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,10 @@ from PIL import Image
 import main
 from clustering_common import cli
 from clustering_common.image_files import load_images
+from clustering_common.samples_file import write_samples
 from clustering_common.user_data import load_user_data
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def save(path, pixels, mode=None):
@@ -146,8 +153,40 @@ def test_main_takes_a_folder(folder, tmp_path, handlers):
 
 
 def rows_of(path):
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_that_are_not_utf8_stay_distinct(folder):
+    (folder / "a.png").rename(os.fsdecode(os.fsencode(folder) + b"/\xe9.png"))
+    (folder / "b.png").rename(os.fsdecode(os.fsencode(folder) + b"/\xe8.png"))
+    names = load_images(folder)[1]
+    assert names[-2:] == [r"\udce8.png", r"\udce9.png"]
+    (folder / "sub/c.PNG").rename(folder / r"\udce9.png")
+    with pytest.raises(ValueError, match=r"unlike names; got two that read \\udce9.png\. Rename"):
+        load_images(folder)
+
+
+def test_samples_csv_has_no_formulas(tmp_path):
+    ordinary = ["a.png", "ä/=.png", "a-1.png", "a, b.png", 'a"b.png', "a\nb.png", " .png"]
+    names = [*ordinary, "=cmd|calc.png", "+1.png", "-1.png", "@a.png", "\ta.png", "\r=.png"]
+    proba = np.full((len(names), 2), 0.5)
+    path = write_samples(tmp_path, names, proba, np.zeros(len(names), int))
+    found = [row["file"] for row in rows_of(path)]
+    assert found[: len(ordinary)] == ordinary
+    assert not any(name.startswith(("=", "+", "-", "@", "\t", "\r")) for name in found)
+    assert list(map(Path, found)) == list(map(Path, names))
+
+
+def test_tables_are_utf8_wherever_they_are_written(tmp_path):
+    code = (
+        "from clustering_common import files\n"
+        f"files.write_csv({str(tmp_path / 'x.csv')!r}, ['file'], [{{'file': chr(0xe4)}}])\n"
+    )
+    environment = {**os.environ, "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+    assert rows_of(tmp_path / "x.csv") == [{"file": "ä"}]
 
 
 def test_testing_tells_each_files_cluster_too(folder, tmp_path, handlers, capsys):

@@ -126,6 +126,20 @@ def test_a_small_file_takes_little_memory(write, monkeypatch):
     raises_line("labels of at most 1000 characters; got 100000 for sample 0", long)
 
 
+@pytest.mark.parametrize("kind", ["string", "large_string", "binary", "large_binary"])
+def test_texts_of_all_kinds_are_read_as_numbers_of_distinct_ones(write, kind):
+    # polars writes large_string. Whole, these would be 300 MB.
+    path = write({"a": np.zeros(3000), "y": pa.array(["x" * 100_000] * 3000).cast(kind)})
+    before = pa.total_allocated_bytes()
+    with parquet_files._opened(path) as file:
+        (batch,) = parquet_files._batches(file)
+        assert pa.types.is_dictionary(batch.schema.field("y").type)
+        assert pa.total_allocated_bytes() - before < 10_000_000
+    raises_line("labels of at most 1000 characters; got 100000 for sample 0", path)
+    path = write({"a": [1, 2, 3], "y": pa.array(["ä", "b", "ä"]).cast(kind)})
+    check(load_user_data(path), [[1], [2], [3]], ["ä", "b", "ä"])
+
+
 def test_without_pyarrow_one_line_says_what_to_install(write, monkeypatch):
     path = write({"a": [1, 2]})
     monkeypatch.setitem(sys.modules, "pyarrow", None)
