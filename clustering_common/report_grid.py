@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from clustering_common.record import RESULTS
+from clustering_common.record import MEASURES, RESULTS
 from clustering_common.report_charts import SHARES, Scale, Series, colour_of, line_chart, tick
 from clustering_common.report_files import (
     GRID_FILE,
@@ -30,7 +30,6 @@ from clustering_common.report_html import (
 )
 
 PAGE_FILE = "report.html"
-MEASURES = ("acc", "nmi", "ari")
 MEANS = ("mean", "std")
 STRIP_WIDTH, STRIP_HEIGHT = 400, 30
 NOTE = (
@@ -56,7 +55,7 @@ def _place(folder: Path, row: Mapping[str, str]) -> Path | None:
     return path if path.resolve().is_relative_to(folder.resolve()) else None
 
 
-class Cell:
+class MethodRuns:
     """A method on a data set: its trials' rows and records.
 
     Attributes
@@ -100,7 +99,7 @@ def grid_page(folder: Path) -> str:
     """
     rows = sorted(_trials(folder), key=lambda row: row.get("dataset", ""))
     groups = itertools.groupby(rows, lambda row: (row.get("dataset", ""), row.get("method", "")))
-    cells = [Cell(folder, list(group)) for _, group in groups]
+    cells = [MethodRuns(folder, list(group)) for _, group in groups]
     page = Sections()
     for dataset, group in itertools.groupby(cells, lambda cell: cell.dataset):
         here = list(group)
@@ -115,7 +114,7 @@ def grid_page(folder: Path) -> str:
     return page.page("Grid of runs", words, warnings_box(_warnings(cells)), footer)
 
 
-def _warnings(cells: Sequence[Cell]) -> list[str]:
+def _warnings(cells: Sequence[MethodRuns]) -> list[str]:
     lines = []
     for cell in cells:
         name = f"{cell.method} on {cell.dataset}"
@@ -128,7 +127,7 @@ def _warnings(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-def _strips(cells: Sequence[Cell]) -> str:
+def _strips(cells: Sequence[MethodRuns]) -> str:
     """Return each method's trials on the axis of ACC, one below the other."""
     known = np.concatenate([cell.values("acc") for cell in cells])
     known = np.append(known, [cell.figure("metrics", "kmeans_pixels", "acc") for cell in cells])
@@ -151,7 +150,7 @@ def _strips(cells: Sequence[Cell]) -> str:
     return f'<div class="strips">{"".join(rows)}</div>'
 
 
-def _strip(cell: Cell, across: Scale, colour: str) -> str:
+def _strip(cell: MethodRuns, across: Scale, colour: str) -> str:
     middle, parts = STRIP_HEIGHT / 2, []
     for value in across.ticks():
         parts.append(f'<path class="grid" d="M{float(across(value)):.1f} 0V{STRIP_HEIGHT}"/>')
@@ -184,7 +183,7 @@ def _strip(cell: Cell, across: Scale, colour: str) -> str:
     return f'<svg viewBox="{size}" role="img" aria-label="{words}">{"".join(parts)}</svg>'
 
 
-def _table(cells: Sequence[Cell]) -> str:
+def _table(cells: Sequence[MethodRuns]) -> str:
     """Return mean and deviation of each cell, the best of each measure marked."""
     means = {name: [_mean(cell.values(name)) for cell in cells] for name in MEASURES}
     rows = []
@@ -208,7 +207,7 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else np.nan
 
 
-def _curves(cells: Sequence[Cell]) -> str:
+def _curves(cells: Sequence[MethodRuns]) -> str:
     """Return ACC and loss over the training of each method's first trial."""
     charts = []
     for title, name, y_range in (("ACC", "acc", SHARES), ("Loss of clustering", "loss", None)):
@@ -222,7 +221,7 @@ def _curves(cells: Sequence[Cell]) -> str:
     return f'<div class="charts below">{"".join(charts)}</div>' if any(charts) else ""
 
 
-def _runs(folder: Path, cells: Sequence[Cell]) -> str:
+def _runs(folder: Path, cells: Sequence[MethodRuns]) -> str:
     rows = []
     for cell in cells:
         for path, record in cell.found:
@@ -239,7 +238,7 @@ def _runs(folder: Path, cells: Sequence[Cell]) -> str:
     return table(columns, rows) if rows else ""
 
 
-def _shared(cells: Sequence[Cell]) -> dict[str, Any]:
+def _shared(cells: Sequence[MethodRuns]) -> dict[str, Any]:
     """Return the settings that have one value in all runs."""
     found = [mapping(record.get("settings")) for cell in cells for _, record in cell.found]
     if not found:
