@@ -14,13 +14,12 @@ from sklearn.decomposition import PCA
 
 from clustering_common import files
 from clustering_common.mapped import rows_of
-from clustering_common.report_files import DATA_FILE
+from clustering_common.report_files import DATA_FILE, THUMBNAIL
 
 N_LOOKED_AT, N_BYTES = 20_000, 1 << 28  # samples, and bytes of them, among which some are chosen
 N_MAPPED, N_PAIRS = 2_000, 12
 N_SHOWN, N_SHOWN_OF_MANY, MANY, MAX_SHOWN = 8, 4, 20, 100
 MAX_MATRIX, MAX_NAME = 50, 80
-THUMBNAIL = 64  # pixels of the longer side
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,11 @@ def _place(folder: Path, row: Mapping[str, str]) -> Path | None:
     """Return the folder of a trial, None for a name that leads out of the grid's."""
     names = (row.get("dataset", ""), row.get("method", ""), f"trial{row.get('trials', '')}")
     path = folder.joinpath(*names)
-    return path if path.resolve().is_relative_to(folder.resolve()) else None
+    try:
+        is_within = path.resolve().is_relative_to(folder.resolve())
+        return path if is_within and path.is_dir() else None
+    except (OSError, ValueError):  # too long for a name, or with a zero in it
+        return None
 
 
 class MethodRuns:
@@ -131,8 +135,7 @@ def _strips(cells: Sequence[MethodRuns]) -> str:
     """Return each method's trials on the axis of ACC, one below the other."""
     known = np.concatenate([cell.values("acc") for cell in cells])
     known = np.append(known, [cell.figure("metrics", "kmeans_pixels", "acc") for cell in cells])
-    known = np.append(known, [cell.figure("paper", "acc") for cell in cells])
-    known = known[np.isfinite(known)]
+    known = _shares(np.append(known, [cell.figure("paper", "acc") for cell in cells]))
     if not len(known):
         return ""
     low = max(0.0, float(np.floor(known.min() * 20 - 0.5) / 20))
@@ -150,18 +153,22 @@ def _strips(cells: Sequence[MethodRuns]) -> str:
     return f'<div class="strips">{"".join(rows)}</div>'
 
 
+def _shares(values: np.ndarray) -> np.ndarray:
+    """Return the numbers that have a place on the axis of ACC."""
+    return values[(values >= 0) & (values <= 1)]
+
+
 def _strip(cell: MethodRuns, across: Scale, colour: str) -> str:
     middle, parts = STRIP_HEIGHT / 2, []
     for value in across.ticks():
         parts.append(f'<path class="grid" d="M{float(across(value)):.1f} 0V{STRIP_HEIGHT}"/>')
     simple = cell.figure("metrics", "kmeans_pixels", "acc")
-    if np.isfinite(simple):
+    if 0 <= simple <= 1:
         x = float(across(simple))
         parts.append(
             f'<path class="axis" stroke-dasharray="3 3" d="M{x:.1f} 2V{STRIP_HEIGHT - 2}"/>'
         )
-    values = cell.values("acc")
-    values = values[np.isfinite(values)]
+    values = _shares(cell.values("acc"))
     dots = "".join(f"M{x:.1f} {middle}h0" for x in across(values))
     parts.append(
         f'<path class="points" stroke="{colour}" stroke-width="9" stroke-opacity="0.6" d="{dots}"/>'
@@ -172,7 +179,7 @@ def _strip(cell: MethodRuns, across: Scale, colour: str) -> str:
             f'<path d="M{x:.1f} 5V{STRIP_HEIGHT - 5}" stroke="{colour}" stroke-width="3"/>'
         )
     paper = cell.figure("paper", "acc")
-    if np.isfinite(paper):
+    if 0 <= paper <= 1:
         x = float(across(paper))
         parts.append(
             f'<path d="M{x - 5:.1f} {middle}l5 -6l5 6l-5 6z" fill="none" stroke="var(--ink)" '
