@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clustering_common import cli
+from clustering_common.record import MEASURES
 
 METHODS = ("FcDEC", "FcIDEC", "ConvDEC", "ConvIDEC", "FcDCN")
 DATASETS = ("mnist", "mnist-test", "usps", "fmnist", "digits")
@@ -220,15 +221,14 @@ def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
         print(cli.table(["cluster", "samples"], sizes))
         return
     metrics, paper = record["metrics"], presets.paper_figures(method, task.name)
-    names = ("acc", "nmi", "ari")
     rows = [
-        ["k-means on pixels", *(metrics["kmeans_pixels"][name] for name in names)],
-        ["k-means on embedding", *(metrics["kmeans_embedding"][name] for name in names)],
-        [method, *(metrics["final"][name] for name in names)],
+        ["k-means on pixels", *(metrics["kmeans_pixels"][name] for name in MEASURES)],
+        ["k-means on embedding", *(metrics["kmeans_embedding"][name] for name in MEASURES)],
+        [method, *(metrics["final"][name] for name in MEASURES)],
     ]
     if paper:
-        rows.append(["paper (mean of 5)", *(paper.get(name) for name in names)])
-    print(cli.table(["", *names], rows))
+        rows.append(["paper (mean of 5)", *(paper.get(name) for name in MEASURES)])
+    print(cli.table(["", *MEASURES], rows))
     print(cli.score_line(metrics["final"]))
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
+from clustering_common.record import MEASURES
 from clustering_common.stopping import STOP, TerminatedError
 
 BAD_INPUT = 2
@@ -281,4 +282,4 @@ def score_line(scores: dict[str, float]) -> str:
     >>> score_line({"acc": 0.985, "nmi": 0.96, "ari": 0.967})
     'acc=0.9850, nmi=0.9600, ari=0.9670'
     """
-    return ", ".join(f"{name}={scores[name]:.4f}" for name in ("acc", "nmi", "ari"))
+    return ", ".join(f"{name}={scores[name]:.4f}" for name in MEASURES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,7 +12,16 @@ from numpy.typing import NDArray
 
 from clustering_common import files
 
-__all__ = ["FOLDERS", "X_NAME", "Y_NAME", "Say", "folder_of", "keeps", "write_pair"]
+__all__ = [
+    "FOLDERS",
+    "X_NAME",
+    "Y_NAME",
+    "Say",
+    "folder_of",
+    "keeps",
+    "prepared_image_shape",
+    "write_pair",
+]
 
 # Takes a line for the user.
 Say: TypeAlias = Callable[[str], None]
@@ -28,6 +38,8 @@ FOLDERS = {
     "digits": "digits",
     "fmnist": "fmnist",
 }
+# Height and width of those that are images, and stored as vectors of their pixels.
+SIDES = {"mnist": 28, "usps": 16, "digits": 8, "fmnist": 28}
 X_NAME = "train_X.npy"
 Y_NAME = "train_Y.npy"
 
@@ -35,6 +47,15 @@ Y_NAME = "train_Y.npy"
 def folder_of(name: str, data_dir: Path) -> Path:
     """Return the folder of a data set; it need not exist."""
     return data_dir / ROOT / FOLDERS[name]
+
+
+def prepared_image_shape(path: str | os.PathLike[str], n_features: int) -> tuple[int, int] | None:
+    """Return (height, width) of the vectors in a file of this layout, None for any other file."""
+    source = Path(path).expanduser().absolute()
+    if source.name != X_NAME or source.parent.parent.name != ROOT:
+        return None
+    side = SIDES.get(source.parent.name, 0)
+    return (side, side) if 0 < side**2 == n_features else None
 
 
 def keeps(folder: Path, force: bool, say: Say) -> bool:

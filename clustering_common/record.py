@@ -1,4 +1,4 @@
-"""The record of a run, results.json: its name and its checksum."""
+"""The record of a run, results.json: its name, its checksum, and the measures in it."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ from typing import Any
 
 RESULTS = "results.json"
 CHECKSUM = "sha256"
+MEASURES = ("acc", "nmi", "ari")  # of a clustering where labels are known, in this order
 
 
 def checksum(content: dict[str, Any]) -> str:

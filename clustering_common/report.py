@@ -5,8 +5,9 @@ python -m clustering_common.report FOLDER
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from clustering_common import cli, files
 from clustering_common.record import RESULTS
@@ -14,6 +15,7 @@ from clustering_common.report_data import Fitted, write_data
 from clustering_common.report_files import DATA_FILE, GRID_FILE, read_data, read_results
 from clustering_common.report_grid import PAGE_FILE, grid_page, run_folders
 from clustering_common.report_page import run_page
+from clustering_common.user_data import UserData
 
 __all__ = [
     "FILES",
@@ -23,6 +25,7 @@ __all__ = [
     "write_data",
     "write_grid_report",
     "write_report",
+    "write_run_report",
 ]
 
 FILES = (DATA_FILE, PAGE_FILE)
@@ -66,6 +69,35 @@ def write_report(folder: str | os.PathLike) -> Path:
     for path in run_folders(place):
         _written(path, run_page(path))
     return write_grid_report(place)
+
+
+def write_run_report(
+    folder: Path,
+    estimator: Any,
+    data: UserData,
+    fitted_of: Callable[[Any], Fitted],
+    model_file: str,
+) -> Path:
+    """Write report.npz and report.html of a finished run; return the path of the page.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run, with its results.json.
+    estimator : estimator
+        Of the run; one that is not fitted is loaded from the folder.
+    data : UserData
+        What the run learned from.
+    fitted_of : callable
+        From the fitted estimator to what a report asks of it.
+    model_file : str
+        Name of the file in the folder that has the estimator.
+    """
+    if not hasattr(estimator, "labels_"):
+        estimator = type(estimator).load(folder / model_file)
+    run, fitted = read_results(folder)[1], fitted_of(estimator)
+    write_data(folder, run, data.X, fitted, data.labels, data.names, data.image_shape)
+    return write_report(folder)
 
 
 def write_grid_report(folder: Path) -> Path:

@@ -119,7 +119,7 @@ def line_chart(
     legend : bool, default=True
         Whether names and last values stand below.
     """
-    series = [_thinned(one) for one in series if np.isfinite(one.y).any()]
+    series = [_thinned(one) for one in map(_placed, series) if np.isfinite(one.y).any()]
     if not series:
         return ""
     y = np.concatenate([one.y[np.isfinite(one.y)] for one in series])
@@ -151,6 +151,12 @@ def _room(y: np.ndarray, is_log: bool) -> tuple[float, float]:
         return 0.0, high * 1.05
     room = 0.06 * (high - low)
     return low - room, high + room
+
+
+def _placed(one: Series) -> Series:
+    """Return the points of a curve that have a place on the horizontal axis."""
+    has_place = np.isfinite(one.x)
+    return Series(one.name, one.x[has_place], one.y[has_place], one.colour)
 
 
 def _thinned(one: Series) -> Series:
@@ -246,6 +252,7 @@ def map_chart(title: str, places: np.ndarray, groups: np.ndarray, names: Sequenc
         Positions among the names.
     names : sequence of str
     """
+    places = places.astype(np.float64)
     middle = (places.max(axis=0) + places.min(axis=0)) / 2
     extent = float((places.max(axis=0) - places.min(axis=0)).max()) or 1.0
     # No higher than it must be.

@@ -14,14 +14,12 @@ from sklearn.decomposition import PCA
 
 from clustering_common import files
 from clustering_common.mapped import rows_of
-from clustering_common.report_files import DATA_FILE
+from clustering_common.report_files import DATA_FILE, THUMBNAIL
 
 N_LOOKED_AT, N_BYTES = 20_000, 1 << 28  # samples, and bytes of them, among which some are chosen
 N_MAPPED, N_PAIRS = 2_000, 12
 N_SHOWN, N_SHOWN_OF_MANY, MANY, MAX_SHOWN = 8, 4, 20, 100
 MAX_MATRIX, MAX_NAME = 50, 80
-THUMBNAIL = 64  # pixels of the longer side
-MIN_SIDE = 8  # of a vector that is taken for an image
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ def write_data(
     fitted: Fitted,
     labels_true: Any = None,
     names: Sequence[str] | None = None,
+    image_shape: tuple[int, ...] | None = None,
 ) -> None:
     """Write report.npz.
 
@@ -73,14 +72,21 @@ def write_data(
     labels_true : array-like of shape (n_samples,), optional
     names : sequence of str, optional
         Of the samples' files.
+    image_shape : tuple of int, optional
+        (height, width) or (height, width, 3) of samples that are images, whether or not X has
+        them as vectors; no others are drawn.
     """
-    arrays = {"run": np.array(run), **collected(X, fitted, labels_true, names)}
+    arrays = {"run": np.array(run), **collected(X, fitted, labels_true, names, image_shape)}
     with files.replacing(folder / DATA_FILE) as part, open(part, "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def collected(
-    X: Any, fitted: Fitted, labels_true: Any = None, names: Sequence[str] | None = None
+    X: Any,
+    fitted: Fitted,
+    labels_true: Any = None,
+    names: Sequence[str] | None = None,
+    image_shape: tuple[int, ...] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return all arrays of a report; the same for the same run, whatever the random state."""
     rng = np.random.default_rng(0)
@@ -107,7 +113,9 @@ def collected(
         classes, ids = _classes(labels_true)
         found["map_class"] = ids[looked_at[mapped]]
         found |= confusion(classes, ids, labels, fitted.n_clusters)
-    return found | _pictures(rows, chosen, rng, fitted)
+    if image_shape is not None and len(chosen):
+        found |= _pictures(rows, chosen, rng, fitted, image_shape)
+    return found
 
 
 def _drawn(X: Any, rng: np.random.Generator) -> np.ndarray:
@@ -208,12 +216,13 @@ def confusion(
 
 
 def _pictures(
-    rows: np.ndarray, chosen: np.ndarray, rng: np.random.Generator, fitted: Fitted
+    rows: np.ndarray,
+    chosen: np.ndarray,
+    rng: np.random.Generator,
+    fitted: Fitted,
+    shape: tuple[int, ...],
 ) -> dict[str, np.ndarray]:
-    """Return the chosen samples and some reconstructions as images, {} where they are none."""
-    shape = _image_shape(rows)
-    if shape is None or not len(chosen):
-        return {}
+    """Return the chosen samples and some reconstructions as images."""
     low, high = (0.0, 1.0)
     if rows[chosen].min() < 0 or rows[chosen].max() > 1:
         low, high = float(rows[chosen].min()), float(rows[chosen].max())
@@ -225,25 +234,6 @@ def _pictures(
         found["pair_made"] = _thumbnails(made, shape, low, high)
         found["pair_by"] = np.array(fitted.reconstructed_by)
     return found
-
-
-def _image_shape(rows: np.ndarray) -> tuple[int, ...] | None:
-    """Return (height, width[, 3]) of samples that are images, None of others.
-
-    Vectors are taken for images where their length is a square, or three of it, and all numbers
-    are from 0 to 1.
-    """
-    shape = rows.shape[1:]
-    if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3):
-        return shape
-    if len(shape) == 3 and shape[2] == 1:
-        return shape[:2]
-    if len(shape) == 1 and rows.min() >= 0 and rows.max() <= 1:
-        for channels in ((), (3,)):
-            side = math.isqrt(shape[0] // (3 if channels else 1))
-            if side >= MIN_SIDE and math.prod((side, side, *channels)) == shape[0]:
-                return (side, side, *channels)
-    return None
 
 
 def _thumbnails(rows: np.ndarray, shape: tuple[int, ...], low: float, high: float) -> np.ndarray:

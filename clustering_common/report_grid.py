@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from clustering_common.record import RESULTS
+from clustering_common.record import MEASURES, RESULTS
 from clustering_common.report_charts import SHARES, Scale, Series, colour_of, line_chart, tick
 from clustering_common.report_files import (
     GRID_FILE,
@@ -30,7 +30,6 @@ from clustering_common.report_html import (
 )
 
 PAGE_FILE = "report.html"
-MEASURES = ("acc", "nmi", "ari")
 MEANS = ("mean", "std")
 STRIP_WIDTH, STRIP_HEIGHT = 400, 30
 NOTE = (
@@ -53,10 +52,14 @@ def _place(folder: Path, row: Mapping[str, str]) -> Path | None:
     """Return the folder of a trial, None for a name that leads out of the grid's."""
     names = (row.get("dataset", ""), row.get("method", ""), f"trial{row.get('trials', '')}")
     path = folder.joinpath(*names)
-    return path if path.resolve().is_relative_to(folder.resolve()) else None
+    try:
+        is_within = path.resolve().is_relative_to(folder.resolve())
+        return path if is_within and path.is_dir() else None
+    except (OSError, ValueError):  # too long for a name, or with a zero in it
+        return None
 
 
-class Cell:
+class MethodRuns:
     """A method on a data set: its trials' rows and records.
 
     Attributes
@@ -100,7 +103,7 @@ def grid_page(folder: Path) -> str:
     """
     rows = sorted(_trials(folder), key=lambda row: row.get("dataset", ""))
     groups = itertools.groupby(rows, lambda row: (row.get("dataset", ""), row.get("method", "")))
-    cells = [Cell(folder, list(group)) for _, group in groups]
+    cells = [MethodRuns(folder, list(group)) for _, group in groups]
     page = Sections()
     for dataset, group in itertools.groupby(cells, lambda cell: cell.dataset):
         here = list(group)
@@ -115,7 +118,7 @@ def grid_page(folder: Path) -> str:
     return page.page("Grid of runs", words, warnings_box(_warnings(cells)), footer)
 
 
-def _warnings(cells: Sequence[Cell]) -> list[str]:
+def _warnings(cells: Sequence[MethodRuns]) -> list[str]:
     lines = []
     for cell in cells:
         name = f"{cell.method} on {cell.dataset}"
@@ -128,12 +131,11 @@ def _warnings(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
-def _strips(cells: Sequence[Cell]) -> str:
+def _strips(cells: Sequence[MethodRuns]) -> str:
     """Return each method's trials on the axis of ACC, one below the other."""
     known = np.concatenate([cell.values("acc") for cell in cells])
     known = np.append(known, [cell.figure("metrics", "kmeans_pixels", "acc") for cell in cells])
-    known = np.append(known, [cell.figure("paper", "acc") for cell in cells])
-    known = known[np.isfinite(known)]
+    known = _shares(np.append(known, [cell.figure("paper", "acc") for cell in cells]))
     if not len(known):
         return ""
     low = max(0.0, float(np.floor(known.min() * 20 - 0.5) / 20))
@@ -151,18 +153,22 @@ def _strips(cells: Sequence[Cell]) -> str:
     return f'<div class="strips">{"".join(rows)}</div>'
 
 
-def _strip(cell: Cell, across: Scale, colour: str) -> str:
+def _shares(values: np.ndarray) -> np.ndarray:
+    """Return the numbers that have a place on the axis of ACC."""
+    return values[(values >= 0) & (values <= 1)]
+
+
+def _strip(cell: MethodRuns, across: Scale, colour: str) -> str:
     middle, parts = STRIP_HEIGHT / 2, []
     for value in across.ticks():
         parts.append(f'<path class="grid" d="M{float(across(value)):.1f} 0V{STRIP_HEIGHT}"/>')
     simple = cell.figure("metrics", "kmeans_pixels", "acc")
-    if np.isfinite(simple):
+    if 0 <= simple <= 1:
         x = float(across(simple))
         parts.append(
             f'<path class="axis" stroke-dasharray="3 3" d="M{x:.1f} 2V{STRIP_HEIGHT - 2}"/>'
         )
-    values = cell.values("acc")
-    values = values[np.isfinite(values)]
+    values = _shares(cell.values("acc"))
     dots = "".join(f"M{x:.1f} {middle}h0" for x in across(values))
     parts.append(
         f'<path class="points" stroke="{colour}" stroke-width="9" stroke-opacity="0.6" d="{dots}"/>'
@@ -173,7 +179,7 @@ def _strip(cell: Cell, across: Scale, colour: str) -> str:
             f'<path d="M{x:.1f} 5V{STRIP_HEIGHT - 5}" stroke="{colour}" stroke-width="3"/>'
         )
     paper = cell.figure("paper", "acc")
-    if np.isfinite(paper):
+    if 0 <= paper <= 1:
         x = float(across(paper))
         parts.append(
             f'<path d="M{x - 5:.1f} {middle}l5 -6l5 6l-5 6z" fill="none" stroke="var(--ink)" '
@@ -184,7 +190,7 @@ def _strip(cell: Cell, across: Scale, colour: str) -> str:
     return f'<svg viewBox="{size}" role="img" aria-label="{words}">{"".join(parts)}</svg>'
 
 
-def _table(cells: Sequence[Cell]) -> str:
+def _table(cells: Sequence[MethodRuns]) -> str:
     """Return mean and deviation of each cell, the best of each measure marked."""
     means = {name: [_mean(cell.values(name)) for cell in cells] for name in MEASURES}
     rows = []
@@ -208,7 +214,7 @@ def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if len(values) else np.nan
 
 
-def _curves(cells: Sequence[Cell]) -> str:
+def _curves(cells: Sequence[MethodRuns]) -> str:
     """Return ACC and loss over the training of each method's first trial."""
     charts = []
     for title, name, y_range in (("ACC", "acc", SHARES), ("Loss of clustering", "loss", None)):
@@ -222,7 +228,7 @@ def _curves(cells: Sequence[Cell]) -> str:
     return f'<div class="charts below">{"".join(charts)}</div>' if any(charts) else ""
 
 
-def _runs(folder: Path, cells: Sequence[Cell]) -> str:
+def _runs(folder: Path, cells: Sequence[MethodRuns]) -> str:
     rows = []
     for cell in cells:
         for path, record in cell.found:
@@ -239,7 +245,7 @@ def _runs(folder: Path, cells: Sequence[Cell]) -> str:
     return table(columns, rows) if rows else ""
 
 
-def _shared(cells: Sequence[Cell]) -> dict[str, Any]:
+def _shared(cells: Sequence[MethodRuns]) -> dict[str, Any]:
     """Return the settings that have one value in all runs."""
     found = [mapping(record.get("settings")) for cell in cells for _, record in cell.found]
     if not found:

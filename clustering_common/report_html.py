@@ -38,6 +38,7 @@ $body
 </body>
 </html>
 """)
+BEYOND = 1e6  # no score is
 MAX_TEXT, LONG = 300, 34  # characters of one value: at most, and where it takes a line
 
 
@@ -86,8 +87,11 @@ class Sections:
 
 
 def text(value: Any, limit: int | None = MAX_TEXT) -> str:
-    """Return a value as text that HTML shows as it is, cut where it is long."""
-    words = shown(value)
+    """Return a value as text that HTML shows as it is, cut where it is long.
+
+    What no file can hold, half of a character of UTF-16, becomes a question mark.
+    """
+    words = shown(value).encode("utf-8", "replace").decode()
     if limit is not None and len(words) > limit:
         words = words[: limit - 1] + "…"
     return html.escape(words)
@@ -127,7 +131,7 @@ def number(value: float) -> str:
 
 def score(value: Any) -> str:
     """Return ACC, NMI or ARI as a run's closing line has it, a dash where there is none."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or not -BEYOND < value < BEYOND:  # NaN is not
         return "-"
     return f"{value:.4f}"
 

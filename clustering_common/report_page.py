@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from clustering_common import report_pictures as pictures
+from clustering_common.record import MEASURES
 from clustering_common.report_charts import SHARES, Series, line_chart
 from clustering_common.report_files import (
     as_float,
@@ -31,7 +32,6 @@ from clustering_common.report_html import (
     warnings_box,
 )
 
-MEASURES = ("acc", "nmi", "ari")
 SMALL, LARGE = 0.05, 0.6  # of an even share, and of all samples: a cluster worth a warning
 FEW_STEPS = 4
 NO_PICTURES = (

@@ -5,6 +5,7 @@ the device and as rows where it is not. One block is one dispatch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -61,6 +62,31 @@ class BatchSchedule:
         return self._pass[1]
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How training steps are laid into blocks, and blocks into epochs.
+
+    Attributes
+    ----------
+    steps_per_epoch, block_steps, n_steps : int
+        The last block of an epoch and the last epoch are shorter where they don't divide.
+    blocks_per_epoch : int
+    """
+
+    steps_per_epoch: int
+    block_steps: int
+    n_steps: int
+    blocks_per_epoch: int
+
+    @property
+    def n_epochs(self) -> int:
+        return -(-self.n_steps // self.steps_per_epoch)
+
+    def end(self, epoch: int) -> int:
+        """Return the steps done after an epoch."""
+        return min((epoch + 1) * self.steps_per_epoch, self.n_steps)
+
+
 class SteppedModel(WatchedModel):
     """Abstract trainer: a ``keras.Model`` that trains on blocks of mini-batches.
 
@@ -82,7 +108,7 @@ class SteppedModel(WatchedModel):
         super().__init__(**kwargs)
         self.precision = precision
         self.fixed: list[Any] = []
-        self._plan = (1, 1, 0)
+        self._plan = _Plan(1, 1, 0, 1)
 
     def add_resident(self, array: np.ndarray, name: str, fixed: bool = True) -> Any:
         """Put ``array`` on the device and return the variable that holds it."""
@@ -94,11 +120,11 @@ class SteppedModel(WatchedModel):
 
     def steps_after(self, epoch: int, blocks: int | None = None) -> int:
         """Return the training steps done after ``blocks`` of an epoch, None meaning all of it."""
-        steps_per_epoch, block_steps, n_steps = self._plan
-        end = min((epoch + 1) * steps_per_epoch, n_steps)
+        plan = self._plan
+        end = plan.end(epoch)
         if blocks is None:
             return end
-        return min(epoch * steps_per_epoch + blocks * block_steps, end)
+        return min(epoch * plan.steps_per_epoch + blocks * plan.block_steps, end)
 
     @property
     def block_steps(self) -> int:
@@ -150,46 +176,53 @@ class SteppedModel(WatchedModel):
             See each epoch end once all its steps are done.
         """
         if first_step >= n_steps:
-            # Callbacks still see that training begins and ends.
-            watchers = keras.callbacks.CallbackList(
-                list(callbacks), model=self, epochs=0, steps=0, verbose=0
-            )
-            watchers.on_train_begin()
-            watchers.on_train_end()
+            self._fit_nothing(callbacks)
             return
-        n_epochs = -(-n_steps // steps_per_epoch)
-        step_bytes = sum(leaf.nbytes for leaf in keras.tree.flatten(batches(0, 1)))
-        most = max(1, min(self.block_steps, BLOCK_BYTES // step_bytes))
-        blocks_per_epoch = -(-min(steps_per_epoch, n_steps) // most)
-        block_steps = -(-min(steps_per_epoch, n_steps) // blocks_per_epoch)
-        first_epoch = first_step // steps_per_epoch
-        self._plan = (steps_per_epoch, block_steps, n_steps)
-
-        def blocks() -> Iterator[Any]:
-            """Yield every block of the run, padded to one shape."""
-            for epoch in range(first_epoch, n_epochs):
-                end = min((epoch + 1) * steps_per_epoch, n_steps)
-                for block in range(blocks_per_epoch):
-                    start = epoch * steps_per_epoch + block * block_steps
-                    stop = min(start + block_steps, end)
-                    # Of a resumed epoch the blocks that were done come again without steps.
-                    start = min(max(start, first_step), stop)
-                    yield (_padded(batches, start, stop, block_steps),)
-
-        endless = _Endless(blocks())
+        self._plan = plan = self._planned(batches, steps_per_epoch, n_steps)
+        endless = _Endless(_blocks(batches, plan, first_step))
         try:
             with backend.products_in(self.precision):
                 self.fit(
                     backend.feed(endless),
-                    epochs=n_epochs,
-                    initial_epoch=first_epoch,
-                    steps_per_epoch=blocks_per_epoch,
+                    epochs=plan.n_epochs,
+                    initial_epoch=first_step // steps_per_epoch,
+                    steps_per_epoch=plan.blocks_per_epoch,
                     shuffle=False,
                     callbacks=list(callbacks),
                     verbose=0,
                 )
         finally:
             endless.release()
+
+    def _fit_nothing(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Let callbacks see that training begins and ends, where no step is left."""
+        watchers = keras.callbacks.CallbackList(
+            list(callbacks), model=self, epochs=0, steps=0, verbose=0
+        )
+        watchers.on_train_begin()
+        watchers.on_train_end()
+
+    def _planned(
+        self, batches: Callable[[int, int], Any], steps_per_epoch: int, n_steps: int
+    ) -> _Plan:
+        """Return the plan of a training: blocks equally long, and no larger than may be."""
+        step_bytes = sum(leaf.nbytes for leaf in keras.tree.flatten(batches(0, 1)))
+        most = max(1, min(self.block_steps, BLOCK_BYTES // step_bytes))
+        longest = min(steps_per_epoch, n_steps)
+        n_blocks = -(-longest // most)
+        return _Plan(steps_per_epoch, -(-longest // n_blocks), n_steps, n_blocks)
+
+
+def _blocks(batches: Callable[[int, int], Any], plan: _Plan, first_step: int) -> Iterator[Any]:
+    """Yield every block of a run that ``first_step`` steps were done of, padded to one shape."""
+    for epoch in range(first_step // plan.steps_per_epoch, plan.n_epochs):
+        end = plan.end(epoch)
+        for block in range(plan.blocks_per_epoch):
+            start = epoch * plan.steps_per_epoch + block * plan.block_steps
+            stop = min(start + plan.block_steps, end)
+            # Of a resumed epoch the blocks that were done come again without steps.
+            start = min(max(start, first_step), stop)
+            yield (_padded(batches, start, stop, plan.block_steps),)
 
 
 def _padded(batches: Callable[[int, int], Any], start: int, stop: int, size: int) -> Any:

@@ -18,10 +18,11 @@ from clustering_common.image_files import load_images
 from clustering_common.mapped import LARGE_BYTES, is_mapped, map_npy
 from clustering_common.named_arrays import chosen_names
 from clustering_common.parquet_files import read_parquet, read_parquet_labels
+from clustering_common.prepare_layout import prepared_image_shape
 from clustering_common.sparse_files import SPARSE_NAMES, read_csr
 from clustering_common.user_labels import checked_labels
 
-__all__ = ["UserData", "load_user_data"]
+__all__ = ["UserData", "image_shape", "load_user_data"]
 
 H5_SUFFIXES = (".h5", ".hdf5")
 NAMED_SUFFIXES = (".npz", *H5_SUFFIXES)
@@ -40,11 +41,31 @@ class UserData(NamedTuple):
         Integers (int64) or strings; for scores only.
     names : list of str, or None
         Of the files, where each sample is one.
+    image_shape : tuple of int, or None
+        (height, width) or (height, width, 3) of samples that are images; vectors are only where
+        `python -m clustering_common.prepare` made them of images.
     """
 
     X: Any
     labels: NDArray[Any] | None
     names: list[str] | None = None
+    image_shape: tuple[int, ...] | None = None
+
+
+def image_shape(shape: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the shape of the images in an array of ``shape``, None of what can't be shown.
+
+    Examples
+    --------
+    >>> image_shape((50, 28, 20)), image_shape((50, 28, 20, 1)), image_shape((50, 28, 20, 3))
+    ((28, 20), (28, 20), (28, 20, 3))
+    >>> image_shape((50, 784)) is None
+    True
+    """
+    sides, channels = tuple(map(int, shape[1:3])), tuple(map(int, shape[3:]))
+    if len(sides) < 2 or channels not in ((), (1,), (3,)):
+        return None
+    return (*sides, 3) if channels == (3,) else sides
 
 
 def load_user_data(
@@ -86,7 +107,7 @@ def load_user_data(
     Returns
     -------
     UserData
-        `X`, and `labels` and `names`, None if there are none.
+        `X`, and `labels`, `names` and `image_shape`, None if there are none.
 
     Raises
     ------
@@ -106,7 +127,9 @@ def load_user_data(
     Examples
     --------
     >>> from clustering_common.user_data import load_user_data
-    >>> X, labels, names = load_user_data("samples.csv")  # doctest: +SKIP
+    >>> data = load_user_data("samples.csv")  # doctest: +SKIP
+    >>> data.X.shape, data.labels is None  # doctest: +SKIP
+    ((150, 4), True)
     """
     names, labels = None, None
     if Path(path).expanduser().is_dir():
@@ -127,7 +150,8 @@ def load_user_data(
         labels = _read_labels(source)
     if labels is not None:
         labels = checked_labels(source, labels, samples.shape[0])
-    return UserData(samples, labels, names)
+    shown = image_shape(samples.shape) or prepared_image_shape(path, samples.shape[1])
+    return UserData(samples, labels, names, shown)
 
 
 def _check_absent(name: str, value: object, wanted: str) -> None:

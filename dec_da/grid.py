@@ -18,6 +18,7 @@ from clustering_common import cli, files, report, results
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.datasets import Dataset, load_dataset
 from clustering_common.progress import show_progress
+from clustering_common.record import MEASURES
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import EVERY, run_identity
 from dec_da import experiment, presets
@@ -26,8 +27,7 @@ __all__ = ["run_grid", "summary"]
 
 logger = logging.getLogger("clustering_common.dec_da")
 Key = tuple[str, str, int]
-COLUMNS = ("dataset", "method", "trials", "acc", "nmi", "ari", "time")
-MEASURES = ("acc", "nmi", "ari")
+COLUMNS = ("dataset", "method", "trials", *MEASURES, "time")
 KMEANS, PROBLEM = "kmeans_acc", "problem"
 DIVERGED = "diverged.json"  # beside the checkpoints of a trial that will diverge again
 

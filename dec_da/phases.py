@@ -43,6 +43,15 @@ def kmeans(embedding: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     return model.cluster_centers_
 
 
+def _prepared(
+    model: ReconstructionModel | ClusteringModel, optimizer: keras.optimizers.Optimizer
+) -> Recorder:
+    """Make a model ready for a phase, and return the recorder of its logs."""
+    model.recorder = Recorder()
+    model.prepare(optimizer)
+    return model.recorder
+
+
 def pretrain(
     model: ReconstructionModel,
     optimizer: keras.optimizers.Optimizer,
@@ -56,9 +65,7 @@ def pretrain(
 ) -> list[dict[str, Any]]:
     """Train the autoencoder and return a row of logs per epoch."""
     schedule = BatchSchedule(model.n_samples, batch_size, seeds.seed("pretrain batches"))
-    recorder = Recorder()
-    model.recorder = recorder
-    model.prepare(optimizer)
+    recorder = _prepared(model, optimizer)
     checkpointer = Checkpointer(run or RunState(None), PRETRAIN, recorder.rows)
     model.fit_steps(
         model.fed(schedule.batches),
@@ -116,32 +123,23 @@ def cluster(
     """
     schedule = BatchSchedule(len(model.labels), batch_size, seeds.seed("cluster batches"))
     updates = TargetUpdates(tol)
-    recorder = Recorder()
-    model.recorder = recorder
-    model.prepare(optimizer)
+    recorder = _prepared(model, optimizer)
     model.stop_training = False
     checkpointer = Checkpointer(
-        run or RunState(None),
-        CLUSTER,
-        recorder.rows,
-        variables=variables,
+        run or RunState(None), CLUSTER, recorder.rows, variables=variables,
         collect=lambda: ({**(earlier or {}), **updates.state}, {"labels": model.labels}),
         restore=updates.restore,
-    )
+    )  # fmt: skip
     model.fit_steps(
         model.fed(schedule.batches),
         steps_per_epoch=update_interval,
         n_steps=checkpointer.n_steps(max_iter),
         first_step=checkpointer.first_step,
         callbacks=[
-            FiniteLoss("clustering"),
-            updates,
-            *callbacks,
-            recorder,
-            Progress("clustering", "update", verbose=verbose),
-            checkpointer,
+            FiniteLoss("clustering"), updates, *callbacks, recorder,
+            Progress("clustering", "update", verbose=verbose), checkpointer,
         ],
-    )
+    )  # fmt: skip
     if model.stop_training and updates.termination_condition != "tol":
         updates.termination_condition = "callback"
     return ClusteringResult(recorder.rows, updates.n_iter, updates.termination_condition)

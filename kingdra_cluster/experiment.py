@@ -13,17 +13,16 @@ from clustering_common.datasets import load_dataset
 from clustering_common.identity import data_hash
 from clustering_common.prepare_layout import FOLDERS, X_NAME, Y_NAME
 from clustering_common.progress import Progress
+from clustering_common.record import MEASURES
 from clustering_common.report import FILES as REPORT_FILES
-from clustering_common.report import Fitted, write_data, write_report
-from clustering_common.report_files import read_results
+from clustering_common.report import Fitted, write_run_report
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import run_identity
 from clustering_common.samples_file import SAMPLES_FILE, write_samples
-from clustering_common.user_data import UserData, load_user_data
+from clustering_common.user_data import UserData, image_shape, load_user_data
 from kingdra_cluster.base import LadderClusterer
 from kingdra_cluster.configs import Config
 
-NAMES = ("acc", "nmi", "ari")
 TOLD = ("acc", "nmi", "pseudo_acc", "coverage", "member_agreement", "loss")  # of an iteration
 MODEL_FILE = "model.h5"
 NEEDED = (MODEL_FILE, "labels.npy", "history.json")
@@ -53,7 +52,7 @@ class EarlierFiles(keras.callbacks.Callback):
 
 
 def load_data(config: Config, data_dir: str) -> UserData:
-    """Return X (n_samples, n_features), dense or CSR, the labels and the files' names, or None.
+    """Return X (n_samples, n_features), dense or CSR, and what else is known of the samples.
 
     Raises
     ------
@@ -64,7 +63,9 @@ def load_data(config: Config, data_dir: str) -> UserData:
     """
     if config.dataset:
         dataset = load_dataset(config.dataset, Path(data_dir) / "data")
-        return UserData(dataset.vectors, dataset.labels)
+        return UserData(
+            dataset.vectors, dataset.labels, image_shape=image_shape(dataset.images.shape)
+        )
     paths = []
     for key in ("training_path", "ground_truth_path"):
         value = getattr(config, key)
@@ -78,7 +79,7 @@ def load_data(config: Config, data_dir: str) -> UserData:
     if paths[0] is None:
         raise ValueError("training_path must be given; got None. Name a .npy file.")
     with cli.naming({"path": "training_path", "labels_path": "ground_truth_path"}):
-        X, labels, names = load_user_data(
+        found = load_user_data(
             paths[0],
             paths[1],
             image_size=config.image_size,
@@ -86,7 +87,8 @@ def load_data(config: Config, data_dir: str) -> UserData:
             data_key=config.data_key,
             sparse=True,
         )
-    return UserData(X.reshape(X.shape[0], -1) if X.ndim > 2 else X, labels, names)
+    X = found.X
+    return found._replace(X=X.reshape(X.shape[0], -1) if X.ndim > 2 else X)
 
 
 def _way_out(path: Path, data_dir: str) -> str:
@@ -122,7 +124,7 @@ def run(
         Whether the folder gets report.html too, and report.npz with what it shows; a run that was
         finished before as well.
     """
-    X, labels, names = data
+    X, labels, names, _ = data
     identity = run_identity(estimator, X, labels, names)
     with place.held():
         found = place.finished(identity)
@@ -144,15 +146,13 @@ def run(
             record = _record(config, estimator, X, labels, seed)
             found = place.finish({**record, "identity": identity})
         if with_report:
-            _report(estimator, data, place.path)
+            write_run_report(place.path, estimator, data, _fitted, MODEL_FILE)
         return found
 
 
-def _report(estimator: LadderClusterer, data: UserData, folder: Path) -> None:
-    """Write report.npz and report.html of a finished run."""
-    if not hasattr(estimator, "labels_"):
-        estimator = type(estimator).load(folder / MODEL_FILE)
-    fitted = Fitted(
+def _fitted(estimator: LadderClusterer) -> Fitted:
+    """Return what a report asks of a fitted estimator."""
+    return Fitted(
         labels=estimator.labels_,
         n_clusters=estimator.n_class,
         proba=estimator.predict_proba,
@@ -160,8 +160,6 @@ def _report(estimator: LadderClusterer, data: UserData, folder: Path) -> None:
         embed=lambda rows: np.concatenate(list(estimator.member_proba(rows)), axis=1),
         space="members' class probabilities",
     )
-    write_data(folder, read_results(folder)[1], data.X, fitted, data.labels, data.names)
-    write_report(folder)
 
 
 def _record(
@@ -214,16 +212,16 @@ def report(record: dict[str, Any]) -> str:
     if not metrics:
         sizes = list(enumerate(np.asarray(record["cluster_sizes"]).tolist()))
         return cli.table(["cluster", "samples"], sizes)
-    rows: list[list[Any]] = [["k-means", *(metrics["kmeans"][name] for name in NAMES)]]
+    rows: list[list[Any]] = [["k-means", *(metrics["kmeans"][name] for name in MEASURES)]]
     members = metrics["members"]
     if len(members) > 1:
         rows += [
-            [f"member {i + 1}", *(member[name] for name in NAMES)]
+            [f"member {i + 1}", *(member[name] for name in MEASURES)]
             for i, member in enumerate(members)
         ]
-        means = (float(np.mean([member[name] for member in members])) for name in NAMES)
+        means = (float(np.mean([member[name] for member in members])) for name in MEASURES)
         rows.append(["members' mean", *means])
-    rows.append([_predicts(record), *(metrics["final"][key] for key in NAMES)])
+    rows.append([_predicts(record), *(metrics["final"][key] for key in MEASURES)])
     if paper:
         rows.append(["paper", paper["acc"], None, None])
-    return "\n".join([cli.table(["", *NAMES], rows), cli.score_line(metrics["final"])])
+    return "\n".join([cli.table(["", *MEASURES], rows), cli.score_line(metrics["final"])])

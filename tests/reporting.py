@@ -7,6 +7,7 @@ import numpy as np
 from clustering_common import files, report
 from clustering_common.report_files import read_results
 from clustering_common.run_folder import RunFolder
+from clustering_common.user_data import image_shape
 
 HOSTILE = '<script>alert("1")</script>&\'.png'
 VOID = {"meta", "link", "img", "br", "path"}
@@ -80,7 +81,8 @@ def make_run(folder, samples=None, labels_true=None, names=None, fitted=None, **
     if samples is not None:
         X, labels = samples
         fitted = fitted or make_fitted(X, labels)
-        report.write_data(folder, read_results(folder)[1], X, fitted, labels_true, names)
+        shown = image_shape(X.shape)
+        report.write_data(folder, read_results(folder)[1], X, fitted, labels_true, names, shown)
     return report.write_report(folder).read_text()
 
 

@@ -86,6 +86,44 @@ def make_images(folder):
     return content, load_user_data(folder / "images", image_size=4).X.reshape(60, 16), None
 
 
+@pytest.mark.parametrize(("size", "colour"), [([12, 48], "grey"), ([20, 30], "rgb")])
+def test_images_are_shown_in_their_own_shape(run, tmp_path, size, colour):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for i in range(30):
+        pixels = rng.integers(256, size=(*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"images/{i:02d}.png")
+    content = {"training_path": "images", "image_size": size, "colour": colour}
+    code, _, err = run("--report", **content)
+    assert code == 0, err
+    data = load_data(read_config("own.json"), ".")
+    shape = (*size, 3) if colour == "rgb" else tuple(size)
+    with np.load(tmp_path / "results/own/report.npz") as arrays:
+        assert data.image_shape == shape and data.X.ndim == 2
+        wanted = np.rint(data.X[arrays["shown"]] * 255).reshape(-1, *shape)
+        np.testing.assert_array_equal(arrays["shown_image"], wanted)
+
+
+def test_what_is_an_image(run, tmp_path):
+    def shape(array, path="x.npy"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / path, np.full(array, 0.5, np.float32))
+        config = tmp_path / "own.json"
+        config.write_text(json.dumps({"training_path": path, "n_class": 2}))
+        return load_data(read_config(config), ".").image_shape
+
+    assert shape((9, 784)) is None and shape((9, 12)) is None
+    assert shape((9, 3, 4)) == (3, 4) and shape((9, 3, 4, 1)) == (3, 4)
+    assert shape((9, 3, 4, 3)) == (3, 4, 3) and shape((9, 3, 4, 2)) is None
+    # The vectors that `prepare` makes are known by their place.
+    assert shape((9, 784), "ens_cluster_datasets/mnist/train_X.npy") == (28, 28)
+    assert shape((9, 256), "ens_cluster_datasets/mnist/train_X.npy") is None
+    assert shape((9, 2048), "ens_cluster_datasets/cifar10/train_X.npy") is None
+    assert shape((9, 784), "mnist/train_X.npy") is None
+    (tmp_path / "own.json").write_text(json.dumps({"dataset": "digits", "n_class": 10}))
+    assert load_data(read_config("own.json"), ".").image_shape == (8, 8)
+
+
 MAKERS = [make_npz, make_csv, make_parquet, make_h5, make_csr, make_images]
 
 

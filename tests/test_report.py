@@ -67,11 +67,23 @@ def test_the_surest_and_the_least_sure_samples(tmp_path, samples):
 
 
 def test_vectors_have_a_list_and_no_pictures(tmp_path, samples):
+    # As long as an image, from 0 to 1: still a table.
     X, labels = samples
-    X = 3 * X.reshape(30, 64) - 1
+    X = X.reshape(30, 64)
     fitted = make_fitted(X, labels, proba=lambda rows: np.full((len(rows), 3), 1 / 3))
     page = make_run(tmp_path, (X, labels), fitted=fitted)
     assert "<img" not in page and "sample 1</span><span>0.33" in page
+
+
+def test_images_kept_as_vectors_are_shown_in_their_own_shape(samples):
+    # As many pixels as a square of 24 x 24 has: only their shape tells.
+    labels = samples[1]
+    X = np.random.default_rng(0).uniform(size=(30, 12, 48)).astype(np.float32)
+    X[:, 0, 1] = labels / 2
+    fitted = make_fitted(X, labels, reconstruct=lambda rows: rows)
+    found = report_data.collected(X.reshape(30, -1), fitted, image_shape=(12, 48))
+    np.testing.assert_array_equal(found["shown_image"], np.rint(X[found["shown"]] * 255))
+    assert found["pair_made"].shape == (12, 12, 48)
 
 
 def test_reconstructions(tmp_path, samples):
@@ -131,7 +143,7 @@ def test_large_images_are_made_small():
     fitted = report.Fitted(
         np.zeros(4, int), 1, lambda r: np.ones((len(r), 1)), lambda r: r[:, 0, 0], "space"
     )
-    image = report_data.collected(X, fitted)["shown_image"]
+    image = report_data.collected(X, fitted, image_shape=(100, 200, 3))["shown_image"]
     assert image.shape == (4, 32, 64, 3) and image.dtype == np.uint8
     assert image[0, 16, 5].tolist() == [255, 0, 0] and not image[0, 16, 60].any()
 
