@@ -17,16 +17,7 @@ from clustering_common.report_grid import PAGE_FILE, grid_page, run_folders
 from clustering_common.report_page import run_page
 from clustering_common.user_data import UserData
 
-__all__ = [
-    "FILES",
-    "PAGE_FILE",
-    "Fitted",
-    "is_current",
-    "write_data",
-    "write_grid_report",
-    "write_report",
-    "write_run_report",
-]
+__all__ = ["write_report"]  # for users; the rest is for the runners
 
 FILES = (DATA_FILE, PAGE_FILE)
 
