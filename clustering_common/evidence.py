@@ -17,7 +17,8 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.pipeline import Pipeline
 
 from clustering_common.checks import check_number
-from clustering_common.evidence_fits import KeptFits, fit_identity
+from clustering_common.evidence_fits import KeptFits
+from clustering_common.evidence_identity import fit_identity
 from clustering_common.evidence_report import TABLE, Evidence, write_table
 from clustering_common.evidence_seed import OneSeed, with_k
 
@@ -85,7 +86,7 @@ def select_k(
         sample = np.sort(np.random.default_rng(seed).permutation(n_samples)[:SAMPLE])
     is_random = any(name.endswith("random_state") for name in estimator.get_params())
     seeds = range(seed, seed + (n_seeds if is_random else 1))
-    identity = {} if folder is None else fit_identity(estimator, X, sample)
+    identity = {} if folder is None else fit_identity(before, clusterer, X, sample)
     kept = KeptFits(folder, identity)
     runs: dict[int, list[dict[str, Any]]] = {int(k): [] for k in ks}
     for one_seed in seeds:

@@ -1,11 +1,9 @@
 """What each fit of a search for a number of clusters found, kept so that the search can go on."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from clustering_common.checkpoints import (
@@ -14,40 +12,12 @@ from clustering_common.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from clustering_common.evidence_seed import NUMBERS
 from clustering_common.files import writable_folder
-from clustering_common.results import data_hash, own_version
-from clustering_common.run_state import check_same_run
+from clustering_common.identity import check_same_run
 
-__all__ = ["KeptFits", "fit_identity"]
+__all__ = ["KeptFits"]
 
 FITS = "fits"  # folder of them
-
-
-def fit_identity(estimator: Any, X: Any, sample: np.ndarray) -> dict[str, Any]:
-    """Return what two searches must share for a fit of one to count for the other.
-
-    Settings but the number of clusters, data, the rows that are measured, engine and version.
-    """
-    return {
-        "class": type(estimator).__name__,
-        **dict(_settings(estimator)),
-        "X": data_hash(X if hasattr(X, "indptr") else np.asarray(X)),
-        "sample": data_hash(sample),
-        "engine": keras.backend.backend(),
-        "version": own_version(),
-    }
-
-
-def _settings(estimator: Any) -> Iterator[tuple[str, str]]:
-    """Yield names and values of all settings but those that the search sets; of steps the class."""
-    for name, value in estimator.get_params().items():
-        last = name.split("__")[-1]
-        if last in (*NUMBERS, "random_state", "verbose", "steps"):
-            continue
-        if last == "fc_layer_sizes":  # ends with the number of clusters
-            value = tuple(value)[:-1]
-        yield name, type(value).__name__ if hasattr(value, "get_params") else repr(value)
 
 
 class KeptFits:

@@ -12,7 +12,7 @@ from sklearn.metrics import davies_bouldin_score, silhouette_score
 
 from clustering_common.divergence import TrainingDivergedError
 
-__all__ = ["NUMBERS", "OneSeed", "with_k"]
+__all__ = ["OneSeed", "number_name", "with_k"]
 
 SURE = 0.9
 NUMBERS = ("n_clusters", "n_class", "n_components")  # how estimators call it
@@ -61,8 +61,8 @@ def _seeded(estimator: Any, seed: int) -> Any:
     return clone(estimator).set_params(**dict.fromkeys(names, seed))
 
 
-def with_k(estimator: Any, k: int, seed: int) -> Any:
-    """Return a clone for so many clusters."""
+def number_name(estimator: Any) -> str:
+    """Return what an estimator calls its number of clusters."""
     params = estimator.get_params(deep=False)
     known = NUMBERS if hasattr(estimator, "fit_predict") else ()
     names = [name for name in known if name in params]
@@ -71,8 +71,14 @@ def with_k(estimator: Any, k: int, seed: int) -> Any:
             f"estimator must have fit_predict and one of {', '.join(NUMBERS)}; got "
             f"{type(estimator).__name__}. Choose another estimator."
         )
-    changed: dict[str, Any] = {names[0]: int(k)}
-    if names[0] == "n_class" and "fc_layer_sizes" in params:
+    return names[0]
+
+
+def with_k(estimator: Any, k: int, seed: int) -> Any:
+    """Return a clone for so many clusters."""
+    params, number = estimator.get_params(deep=False), number_name(estimator)
+    changed: dict[str, Any] = {number: int(k)}
+    if number == "n_class" and "fc_layer_sizes" in params:
         changed["fc_layer_sizes"] = (*params["fc_layer_sizes"][:-1], int(k))
     return _seeded(estimator, seed).set_params(**changed)
 

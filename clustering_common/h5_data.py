@@ -202,7 +202,8 @@ def _decoded(texts: Iterable[bytes], limit: int) -> list[str]:
     of as many as it has beginnings.
     """
     known: dict[bytes, str] = {}
-    found, n_bytes = [], 0
+    found: list[str] = []
+    n_bytes = 0
     for raw in texts:
         if raw not in known:
             n_bytes += len(raw)

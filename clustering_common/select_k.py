@@ -111,11 +111,11 @@ def _make_estimator(path: str, settings: dict[str, Any]) -> Any:
 def command(argv: Sequence[str] | None = None) -> None:
     """Run what the arguments ask for."""
     args = _parsed(argv)
-    with cli.quiet_start():
-        import keras  # noqa: F401 (starts the engine)
     from clustering_common.run_lock import locked
 
-    estimator = _make_estimator(args.estimator, _settings(args.set))
+    settings = _settings(args.set)
+    with cli.quiet_start():  # of the engine, for estimators that have one
+        estimator = _make_estimator(args.estimator, settings)
     folder = files.writable_folder("--save-dir", args.save_dir)
     X = _samples(args)
     if not hasattr(estimator, "aug_pretrain"):  # who takes no images

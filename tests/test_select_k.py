@@ -1,26 +1,40 @@
 """How many clusters: evidence without labels."""
 
 import csv
+import functools
+import itertools
+import json
+import os
 import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
+from joblib import Memory
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
-from sklearn.cluster import AgglomerativeClustering, KMeans
+from sklearn.base import clone
+from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_blobs
 from sklearn.decomposition import PCA
 from sklearn.metrics import davies_bouldin_score, silhouette_score
 from sklearn.mixture import GaussianMixture
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from clustering_common import cli, evidence, select_k
 from clustering_common.callbacks import TrainingDivergedError
+from clustering_common.evidence_identity import fit_identity
 from clustering_common.select_k import report
 from dec_da import FcDEC
 from kingdra_cluster import KingdraCluster
 
+ROOT = Path(__file__).resolve().parent.parent
 DEC = {"layer_sizes": (5, 2), "pretrain_epochs": 2, "max_iter": 4, "update_interval": 2}
 KINGDRA = {
     "n_en": 2, "high_th": 1, "thresh": 0, "n_iter": 1, "fc_layer_sizes": (5, 3),
@@ -203,6 +217,154 @@ def test_fits_of_another_search_are_refused(four, tmp_path, change, text):
         select_k.select_k(KMeans(), four if change else four + 1, [3], n_seeds=1, folder=tmp_path)
 
 
+def scaled_by(factor):
+    return FunctionTransformer(lambda X: X * factor)
+
+
+def weighted(X, weights):
+    return X * weights
+
+
+BIG = np.zeros((2000, 3)) + np.arange(3)
+BIG_2 = BIG + (np.arange(2000) == 500)[:, None]
+UNLIKE = {
+    "a setting of an earlier step, called as the number is": [
+        make_pipeline(PCA(n), KMeans()) for n in (1, 2)
+    ],
+    "a setting of the clusterer, called as another's number is": [
+        SpectralClustering(n_components=n) for n in (2, 3)
+    ],
+    "an array": [KMeans(init=init) for init in (BIG, BIG_2)],
+    "an array in a dict": [
+        make_pipeline(FunctionTransformer(weighted, kw_args={"weights": w}), KMeans())
+        for w in (BIG, BIG_2)
+    ],
+    "a sparse matrix": [KMeans(init=csr_matrix(init)) for init in (BIG, BIG_2)],
+    "objects": [KMeans(init=np.array([init, 1], object)) for init in (BIG, BIG_2)],
+    "the order of steps": [
+        Pipeline([*steps, ("k", KMeans())])
+        for steps in itertools.permutations([("a", PCA(2)), ("b", StandardScaler())])
+    ],
+    "the class": [KMeans(), Counted()],
+    "the module of a class": [KMeans(), type("KMeans", (KMeans,), {"__module__": "other"})()],
+    "what a function is bound to": [
+        make_pipeline(FunctionTransformer(w.__mul__), KMeans()) for w in (BIG, BIG_2)
+    ],
+    "the code of a function": [
+        make_pipeline(FunctionTransformer(f), KMeans()) for f in (lambda X: X + 1, lambda X: X + 2)
+    ],
+    "what a function has from around it": [
+        make_pipeline(scaled_by(factor), KMeans()) for factor in (1, 2)
+    ],
+    "partial functions": [
+        make_pipeline(FunctionTransformer(functools.partial(weighted, weights=w)), KMeans())
+        for w in (BIG, BIG_2)
+    ],
+    "columns": [
+        make_pipeline(ColumnTransformer([("a", PCA(1), columns)]), KMeans())
+        for columns in ([0], [1])
+    ],
+    "settings of a step in a step": [
+        make_pipeline(ColumnTransformer([("a", PCA(1, whiten=w), [0, 1])]), KMeans())
+        for w in (False, True)
+    ],
+    "a function of a module": [
+        make_pipeline(FunctionTransformer(f), KMeans()) for f in (np.log1p, np.exp)
+    ],
+}
+
+
+def identity(estimator, X):
+    return fit_identity(*evidence._parts(estimator), X, np.arange(3))
+
+
+@pytest.mark.parametrize("name", UNLIKE)
+def test_searches_that_differ_have_identities_that_do(four, name):
+    one, two = (identity(estimator, four) for estimator in UNLIKE[name])
+    assert one != two
+    assert one == identity(clone(UNLIKE[name][0]), four) == json.loads(json.dumps(one))
+
+
+def test_the_number_and_the_seeds_are_no_part_of_the_identity(four):
+    def of(k):
+        before = make_pipeline(PCA(2, random_state=k), scaled_by(2))
+        return make_pipeline(before, KMeans(k, random_state=k, verbose=k), memory=Memory(None))
+
+    assert identity(of(2), four) == identity(of(3), four)
+    kingdra = [{**KINGDRA, "fc_layer_sizes": (5, k)} for k in (2, 3)]
+    two, three = (identity(KingdraCluster(k, **kingdra[k - 2]), four) for k in (2, 3))
+    wider = KingdraCluster(2, **{**KINGDRA, "fc_layer_sizes": (6, 2)})
+    assert two == three != identity(wider, four)
+
+
+def test_data_that_differ_have_identities_that_do(four):
+    table = pandas.DataFrame(four, columns=["a", "b"])
+    square = csr_matrix(np.triu(np.ones((9, 9))))
+    found = [four, four.astype(np.float32), table, table[["b", "a"]],
+             table.set_axis(["c", "b"], axis=1), square, square.tocsc().T.tocsc(),
+             square.T.tocsc(), square.tocoo(),
+             table.assign(b="x"), table.assign(b="y")]  # fmt: skip
+    texts = [json.dumps(identity(KMeans(), X)) for X in found]
+    same = [(i, k) for i in range(len(texts)) for k in range(i) if texts[i] == texts[k]]
+    assert same == [(7, 6)]  # the transpose, twice
+
+
+def test_what_cannot_be_told_apart_is_never_the_same(four):
+    estimator = make_pipeline(FunctionTransformer(kw_args={"lock": threading.Lock()}), KMeans())
+    assert identity(estimator, four) != identity(estimator, four)
+
+
+def test_a_file_of_weights_counts_by_its_content(four, tmp_path):
+    for path, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / path).write_bytes(content)
+    a, b, c, none = (
+        identity(FcDEC(3, pretrained_weights=tmp_path / name), four) for name in "abcd"
+    )
+    assert a == b and len({str(one) for one in (a, c, none)}) == 3
+    (tmp_path / "a").write_bytes(b"2")
+    assert identity(FcDEC(3, pretrained_weights=str(tmp_path / "a")), four) == c
+
+
+def test_fits_of_another_pipeline_are_refused(four, tmp_path):
+    X = np.column_stack([four, four[:, ::-1], four])
+    of = {n: make_pipeline(PCA(n), KMeans()) for n in (2, 5)}
+    select_k.select_k(of[2], X, [3], n_seeds=1, folder=tmp_path)
+    with pytest.raises(ValueError, match="earlier pca__n_components '2' where this one has '5'"):
+        select_k.select_k(of[5], X, [3], n_seeds=1, folder=tmp_path)
+
+
+def test_a_function_resumes_in_another_process(four, tmp_path):
+    (tmp_path / "theirs.py").write_text(
+        "from sklearn.cluster import KMeans\n"
+        "from sklearn.pipeline import Pipeline, make_pipeline\n"
+        "from sklearn.preprocessing import FunctionTransformer\n"
+        "def scaled(X, how='a', *, by=(1, 2)):\n"
+        "    return X * by[how in {'a', 'b', 'c', 'd', 'e'}]\n"
+        "estimator = make_pipeline(FunctionTransformer(scaled), KMeans())\n"
+    )
+    code = (
+        "import json, sys, numpy\n"
+        "from clustering_common.evidence import _parts, fit_identity\n"
+        "from theirs import estimator\n"
+        "found = fit_identity(*_parts(estimator), numpy.eye(9), numpy.arange(3))\n"
+        "assert 'keras' not in sys.modules\n"
+        "print(json.dumps(found))\n"
+    )
+    found = set()
+    for seed in ("1", "2", "3"):
+        environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "PYTHONHASHSEED": seed}
+        found.add(run_python("-c", code, **environment).stdout)
+    assert len(found) == 1 and "theirs.scaled" in found.pop()
+
+
+def run_python(*argv, **environment):
+    known = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(
+        [sys.executable, *map(str, argv)], cwd=ROOT, env={**known, **environment},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
 def test_a_diverged_fit_is_kept_as_such(four, tmp_path):
     class Diverging(KMeans):
         def fit(self, X, y=None):
@@ -266,3 +428,27 @@ def test_the_command(four, tmp_path, capsys, handlers):
 def test_bad_flags_are_one_line(argv, text, tmp_path, capsys, handlers):
     code, out, err = run(capsys, *argv, "-d", tmp_path / "out")
     assert code == 2 and not out and text in err and len(err.strip().splitlines()) == 1
+
+
+def test_the_engine_starts_for_who_has_one_and_says_nothing(four, tmp_path):
+    """In a process of its own: here it has started."""
+    module = ("-X", "importtime", "-m", "clustering_common.select_k")
+    shown = run_python(*module, "--help")
+    assert shown.returncode == 0 and "--estimator" in shown.stdout
+    assert "numpy" in shown.stderr and not ENGINES & imported(shown.stderr)
+    for flags in (["--bad"], ["--dataset", "digits", "--set", "a=1"]):
+        bad = run_python(*module[2:], *flags, "-d", tmp_path)
+        assert bad.returncode == 2 and len(bad.stderr.splitlines()) == 1, bad.stderr
+    np.save(tmp_path / "x.npy", four)
+    flags = ["--data", tmp_path / "x.npy", "--k", "3", "--seeds", 1, "-d", tmp_path / "out"]
+    done = run_python(*module, *flags, "--estimator", "sklearn.cluster.KMeans")
+    assert done.returncode == 0 and not ENGINES & imported(done.stderr)
+
+
+ENGINES = {"keras", "tensorflow", "jax", "torch"}
+
+
+def imported(log):
+    """Return the packages in what -X importtime says."""
+    lines = [line for line in log.splitlines() if line.startswith("import time:")]
+    return {line.split("|")[-1].strip().split(".")[0] for line in lines}
