@@ -6,7 +6,6 @@ checksum. Files of ours have one; classic files of Keras and of the authors' rel
 
 import hashlib
 import math
-import mmap
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from clustering_common.h5_names import LongNames
+
 __all__ = [
     "CHECKSUM", "DAMAGE", "MAX_NAMES", "WeightFile", "check_array", "check_is_there", "checksum",
     "member", "open_weights",
@@ -25,8 +26,7 @@ __all__ = [
 
 CHECKSUM = "sha256"
 CONFIG = "config"
-# A network has some tens of layers. Of names of variable length, many may share one long text.
-MAX_NAMES = 1000
+MAX_NAMES = 1000  # a network has some tens of layers
 MAX_NAME_BYTES = 1 << 28
 # What h5py raises on damaged files. ValueError is left out where our own may pass.
 DAMAGE = (
@@ -84,7 +84,7 @@ def open_weights(path: str | os.PathLike) -> Iterator[WeightFile]:
         )
     try:
         with h5py.File(path, "r") as file:
-            yield _checked(file, _longest_text(path))
+            yield _checked(file)
     except DAMAGE as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(
@@ -95,25 +95,13 @@ def open_weights(path: str | os.PathLike) -> Iterator[WeightFile]:
 
 def checksum(file: h5py.File) -> str:
     """Return the SHA-256 of all weights and extras: names, types, shapes and bytes, in order."""
-    return _digest(_contents(file, sys.maxsize, 0))
+    return _digest(_contents(file, sys.maxsize))
 
 
-def _longest_text(path: str | os.PathLike) -> int:
-    """Return how long a text of variable length may be in a file: as the heap that it lies in."""
-    # A global heap begins with GCOL, a version, three zeros, and its size.
-    longest = 0
-    with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        place = content.find(b"GCOL")
-        while place >= 0:
-            longest = max(longest, int.from_bytes(content[place + 8 : place + 16], "little"))
-            place = content.find(b"GCOL", place + 4)
-        return min(longest, len(content))
-
-
-def _checked(file: h5py.File, text_limit: int) -> WeightFile:
+def _checked(file: h5py.File) -> WeightFile:
     """Return the content of an open file, after all checks."""
     try:
-        contents = _contents(file, file.id.get_filesize(), text_limit)
+        contents = _contents(file, file.id.get_filesize())
         expected = _expected(file)
         if expected is None and contents.extras:
             raise OSError("a saved estimator without its checksum")
@@ -146,13 +134,14 @@ def _digest(contents: WeightFile) -> str:
     return digest.hexdigest()
 
 
-def _contents(file: h5py.File, limit: int, text_limit: int) -> WeightFile:
+def _contents(file: h5py.File, limit: int) -> WeightFile:
     """Return layers and extras of a file whose datasets may have ``limit`` bytes in all."""
     root = member(file, "model_weights") if "model_weights" in file else file
     layers: dict[str, list[h5py.Dataset]] = {}
-    for name in _names(root, "layer_names", text_limit):
+    long_names = LongNames(file.filename)
+    for name in _names(root, "layer_names", long_names):
         group = member(root, name)
-        names = _names(group, "weight_names", text_limit)
+        names = _names(group, "weight_names", long_names)
         weights = [member(group, weight) for weight in names]
         for dataset in weights:
             _check_plain(dataset, "fiu")
@@ -177,8 +166,9 @@ def _extras(file: h5py.File) -> dict[str, h5py.Dataset]:
     extras = {name: member(group, name) for name in group}
     for name, dataset in extras.items():
         is_text = name == CONFIG
-        _check_plain(dataset, "OS" if is_text else "biuf")
-        if is_text and (dataset.shape != () or h5py.check_string_dtype(dataset.dtype) is None):
+        # Of variable length it would be of type O: see `h5_names` for what HDF5 makes of these.
+        _check_plain(dataset, "S" if is_text else "biuf")
+        if is_text and dataset.shape != ():
             raise OSError("its settings are no text")
     return extras
 
@@ -218,7 +208,7 @@ def check_is_there(dataset: h5py.Dataset) -> None:
         raise OSError(f"{dataset.name!r} declares {n_bytes} bytes and has fewer")
 
 
-def _names(group: Any, attribute: str, text_limit: int) -> list[str]:
+def _names(group: Any, attribute: str, long_names: LongNames) -> list[str]:
     """Return the names that an attribute lists."""
     if attribute not in group.attrs:
         raise KeyError(f"no attribute {attribute!r}")
@@ -228,7 +218,8 @@ def _names(group: Any, attribute: str, text_limit: int) -> list[str]:
     if not entry.shape[0]:
         return []
     text = h5py.check_string_dtype(entry.dtype)
-    if text is None or entry.shape[0] * (text.length or text_limit) > MAX_NAME_BYTES:
+    if text is None or entry.shape[0] * (text.length or 0) > MAX_NAME_BYTES:
         raise OSError(f"the attribute {attribute!r} is no list of names")
-    names = group.attrs[attribute]
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
+    if text.length is None:
+        return long_names.of(group.name, attribute)
+    return [name.decode() for name in group.attrs[attribute]]

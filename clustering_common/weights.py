@@ -54,7 +54,9 @@ def write_weights(
         }
         _write_layers(file, names, (map(backend.to_numpy, layer.weights) for layer in layers))
         if config is not None:
-            file.create_dataset("estimator/config", data=json.dumps(config, default=plain))
+            # Of fixed length: one of variable length would not be safe to read.
+            text = json.dumps(config, default=plain).encode()
+            file.create_dataset("estimator/config", data=np.bytes_(text))
         for name, array in (arrays or {}).items():
             file.create_dataset(f"estimator/{name}", data=array)
 
