@@ -29,6 +29,7 @@ PAGES.remove("docs/RESULTS.md")
 LIMIT = 900  # seconds for a page
 INSTALLS = "installs: CI does"
 PLACEHOLDER = "NAME or CONFIG stands for what the reader has"
+GPUS = "needs two GPUs; the same with virtual ones runs"
 NOT_RUN = {
     "python -m pip install -q .": INSTALLS,
     "python -m pip install .": INSTALLS,
@@ -43,7 +44,12 @@ NOT_RUN = {
     "sudo apt install dataset-fashion-mnist": INSTALLS,
     "python -m benchmarks --json benchmarks/results/gpu.json": "measures a GPU for an hour",
     "python run_exp.py": "the paper's whole grid, days; the same on docs/papers.md runs reduced",
+    "python -m pip install '.[umap]'": INSTALLS,
+    "python main.py --method FcDEC-DA --dataset fmnist --devices 2 --save-dir results/two": GPUS,
+    "python run_exp.py configs/kingdra_ladder_im_mnist.json --devices 2 "
+    "--save-dir results/two_members": GPUS,
     "python -m clustering_common.prepare NAME": PLACEHOLDER,
+    "python -m clustering_common.report FOLDER": PLACEHOLDER,
     "python run_exp.py CONFIG.json": PLACEHOLDER,
     "python -m clustering_common.prepare ens_cluster_datasets.zip": "network: the authors' zip",
     "python -m clustering_common.prepare mnist --zip ens_cluster_datasets.zip":
@@ -68,6 +74,9 @@ REDUCED = {
     "--method FcDEC-DA --dataset fmnist --precision":
         f"--method FcDEC-DA{SHORT} --dataset fmnist --precision",
     "--n-clusters 5 --batch-size 32": f"--n-clusters 5 --batch-size 32{SHORT}",
+    "--dataset digits --devices 2 --save-dir results/two":
+        f"--dataset digits --devices 2 --save-dir results/two{SHORT}",
+    "--datasets digits --trials 5 --report": f"--datasets digits --trials 1 --report{SHORT}",
     "--k 6-14 --seeds 10": "--k 9-10 --seeds 2",
     "pretrain_epochs=200 max_iter=280": "pretrain_epochs=1 max_iter=2",
     "python -m benchmarks --quick": "python -m benchmarks --quick --only inference",
@@ -179,10 +188,11 @@ def make_data(folder):
     for part in ("train", "test"):
         lines = [f"{i % 10} " + " ".join(map(str, rng.random(256).round(2))) for i in range(40)]
         (folder / f"data/usps/usps_{part}.jf").write_text("\n".join(["10 256", *lines, "-1", ""]))
-    (folder / "photos").mkdir()
-    for i in range(40):
-        pixels = rng.integers(0, 255, (30, 30), np.uint8)
-        Image.fromarray(pixels).save(folder / f"photos/{i}.png")
+    for name in ("photos", "more_photos"):
+        (folder / name).mkdir()
+        for i in range(40):
+            pixels = rng.integers(0, 255, (30, 30), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}/{i}.png")
     vectors = rng.random((100, 12)).astype(np.float32)
     for name in ("my_vectors", "large"):
         np.save(folder / f"{name}.npy", vectors)
