@@ -89,6 +89,10 @@ REFUSED = {
 }
 PYTHON = {
     "README.md": {"n_trials=2": "n_trials=2, pretrain_epochs=1, max_iter=2"},
+    "docs/GPU.md": {
+        "devices.use(2)": "devices.use(1)",
+        "FcDEC(10)": "FcDEC(10, pretrain_epochs=1, max_iter=2)",
+    },
     "docs/own_data.md": {
         "pretrain_epochs=5)": "pretrain_epochs=1, max_iter=2)",
         "from sklearn.datasets import fetch_20newsgroups":
