@@ -239,17 +239,13 @@ def _long_texts(source: Path, dataset: h5py.Dataset) -> Iterator[bytes]:
 
 def _heap(content: mmap.mmap, begin: int) -> tuple[dict[int, bytes], int]:
     """Return the texts of the global heap that begins here, by number, and where it ends."""
-
-    def number(place: int, n_bytes: int) -> int:
-        return int.from_bytes(content[place : place + n_bytes], "little")
-
     if content[begin : begin + 4] != b"GCOL":
         raise OSError("texts that lead nowhere")
     texts: dict[int, bytes] = {}
-    place, end = begin + 16, min(begin + number(begin + 8, 8), len(content))
+    place, end = begin + 16, min(begin + _number(content, begin + 8, 8), len(content))
     while place + 16 <= end:
         # An object has a head of 16 bytes; the one without a number is what is left.
-        index, size = number(place, 2), number(place + 8, 8)
+        index, size = _number(content, place, 2), _number(content, place + 8, 8)
         step = 16 + -(-size // 8) * 8 if index else size
         if not 16 <= step <= end - place:
             raise OSError("a damaged heap of texts")
@@ -257,3 +253,8 @@ def _heap(content: mmap.mmap, begin: int) -> tuple[dict[int, bytes], int]:
             texts[index] = content[place + 16 : place + 16 + size]
         place += step
     return texts, end
+
+
+def _number(content: mmap.mmap, place: int, n_bytes: int) -> int:
+    """Return the number that stands at a place of the file."""
+    return int.from_bytes(content[place : place + n_bytes], "little")

@@ -80,6 +80,7 @@ class _Plan:
 
     @property
     def n_epochs(self) -> int:
+        """Epochs of the run, the last one shorter or not."""
         return -(-self.n_steps // self.steps_per_epoch)
 
     def end(self, epoch: int) -> int:

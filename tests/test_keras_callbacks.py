@@ -23,12 +23,9 @@ from clustering_common.backend import to_numpy
 from clustering_common.callbacks import LabelsMonitor
 from dec_da import ConvDEC, FcDEC, FcIDEC
 from kingdra_cluster import KingdraCluster, LadderIM
+from tests.marks import LEARNS_LITTLE
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:After fit, "),
-    pytest.mark.filterwarnings("ignore:All samples are in one cluster"),
-    pytest.mark.filterwarnings("ignore:No round found pseudo-labels"),
-]
+pytestmark = LEARNS_LITTLE
 DEC = {
     "n_clusters": 3, "pretrain_epochs": 3, "pretrain_optimizer": "adam",
     "pretrain_learning_rate": 0.01, "max_iter": 3, "update_interval": 1, "optimizer": "adam",

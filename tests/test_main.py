@@ -23,6 +23,7 @@ from clustering_common.weights import write_weights
 from dec_da import experiment, presets
 from dec_da.assignment import ClusteringLayer
 from dec_da.autoencoders import dense_autoencoder
+from tests.commands import outcome
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--dataset", "digits", "--pretrain-epochs", "1", "--maxiter", "4", "-i", "2", "--tol", "0"]
@@ -48,12 +49,7 @@ def run(capsys):
     """Run main.py in this process; return exit code, standard output, standard error."""
 
     def run(*argv):
-        try:
-            code = cli.run(main.command, [str(arg) for arg in argv])
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        return code, out, err
+        return outcome(main, argv, capsys)
 
     return run
 

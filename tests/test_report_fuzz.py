@@ -68,6 +68,16 @@ def places(value, path=()):
             yield from places(part, (*path, key))
 
 
+def replaced(record, path, value):
+    """Return a copy of a record with another value at a path."""
+    changed = copy.deepcopy(record)
+    place = changed
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return changed
+
+
 @pytest.mark.parametrize(
     ("method", "name"),
     [
@@ -84,12 +94,7 @@ def test_odd_records(tmp_path, attempt, method, name):
     odd = [*ODD, json.loads("[" * 30 + "]" * 30)]
     for path in places(whole):
         for value in odd:
-            changed = copy.deepcopy(whole)
-            place = changed
-            for key in path[:-1]:
-                place = place[key]
-            place[path[-1]] = value
-            attempt(name, json.dumps(changed))
+            attempt(name, json.dumps(replaced(whole, path, value)))
     assert attempt(name, json.dumps(whole)) and not attempt(name, "[" * 10_000)
 
 
@@ -159,12 +164,7 @@ def test_odd_grids(tmp_path, attempt):
     name = "digits/FcDEC/trial0/results.json"
     for path in places(record):
         for value in ODD:
-            changed = copy.deepcopy(record)
-            place = changed
-            for key in path[:-1]:
-                place = place[key]
-            place[path[-1]] = value
-            attempt(name, json.dumps(changed))
+            attempt(name, json.dumps(replaced(record, path, value)))
 
 
 def test_damaged_bytes(tmp_path, attempt):

@@ -8,9 +8,10 @@ import pytest
 
 import main
 import run_exp
-from clustering_common import cli, report
+from clustering_common import report
 from dec_da import ConvIDEC, experiment, presets
 from kingdra_cluster import KingdraCluster
+from tests.commands import outcome
 
 TINY = ["--dataset", "digits", "--pretrain-epochs", "1", "--maxiter", "4", "-i", "2", "--tol", "0"]
 
@@ -29,11 +30,7 @@ def tiny_networks(monkeypatch, handlers, uncompiled, tmp_path):
 @pytest.fixture
 def run(capsys):
     def run(program, *argv):
-        try:
-            code = cli.run(program.command, [str(arg) for arg in argv])
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
+        return outcome(program, argv, capsys)
 
     return run
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import run_exp
-from clustering_common import checkpoints, cli
+from clustering_common import checkpoints
 from clustering_common.callbacks import TrainingDivergedError
 from dec_da import experiment, grid, presets
 from kingdra_cluster import configs
 from kingdra_cluster.experiment import report as kingdra_report
+from tests.commands import outcome
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = ("mnist", "stl10", "cifar10", "reuters", "20news")
@@ -28,11 +29,7 @@ def run(capsys, monkeypatch, tmp_path, handlers):
     monkeypatch.chdir(tmp_path)
 
     def run(*argv):
-        try:
-            code = cli.run(run_exp.command, [str(arg) for arg in argv])
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
+        return outcome(run_exp, argv, capsys)
 
     return run
 

@@ -27,13 +27,9 @@ from clustering_common.stopping import STOP, TerminatedError
 from dec_da import FcDEC, experiment, grid
 from dec_da.models import SoftAssignmentModel
 from kingdra_cluster import KingdraCluster
+from tests.marks import LEARNS_LITTLE
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:After fit, "),
-    pytest.mark.filterwarnings("ignore:No round found"),
-    pytest.mark.filterwarnings("ignore:All samples are in one cluster"),
-    pytest.mark.usefixtures("uncompiled"),
-]
+pytestmark = [*LEARNS_LITTLE, pytest.mark.usefixtures("uncompiled")]
 
 
 def make(**params):

@@ -27,12 +27,13 @@ from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from clustering_common import cli, evidence, select_k
+from clustering_common import evidence, select_k
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.evidence_identity import fit_identity
 from clustering_common.select_k import report
 from dec_da import FcDEC
 from kingdra_cluster import KingdraCluster
+from tests.commands import outcome
 
 ROOT = Path(__file__).resolve().parent.parent
 DEC = {"layer_sizes": (5, 2), "pretrain_epochs": 2, "max_iter": 4, "update_interval": 2}
@@ -382,11 +383,7 @@ def test_the_table_says_what_it_means(four):
 
 
 def run(capsys, *argv):
-    try:
-        code = cli.run(select_k.command, [str(arg) for arg in argv])
-    except SystemExit as stop:
-        code = stop.code
-    return code, *capsys.readouterr()
+    return outcome(select_k, argv, capsys)
 
 
 def test_the_command(four, tmp_path, capsys, handlers):

@@ -21,14 +21,10 @@ from sklearn.preprocessing import StandardScaler
 
 from dec_da import ConvDEC, FcDEC
 from kingdra_cluster import KingdraCluster, LadderIM
+from tests.marks import LEARNS_LITTLE
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = [
-    pytest.mark.usefixtures("uncompiled"),
-    pytest.mark.filterwarnings("ignore:After fit, "),
-    pytest.mark.filterwarnings("ignore:All samples are in one cluster"),
-    pytest.mark.filterwarnings("ignore:No round found pseudo-labels"),
-]
+pytestmark = [*LEARNS_LITTLE, pytest.mark.usefixtures("uncompiled")]
 LADDER = {
     "n_class": 3, "n_iter": 2, "batch_size": 15, "fc_layer_sizes": (8, 3), "random_state": 0,
     "denoising_cost": (10, 1, 0.1), "n_epochs_per_iter": 2, "mi_loss_w_init": 1, "lr": 0.02,
