@@ -21,6 +21,11 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def normal(shape: tuple[int, ...], seed: keras.random.SeedGenerator) -> Any:
+    """Return Keras's draws."""
+    return keras.random.normal(shape, seed=seed)
+
+
 def all_devices() -> list[str]:
     """Return the one device that is used."""
     return ["the only one"]

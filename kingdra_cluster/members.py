@@ -126,7 +126,7 @@ class LadderTrainer(SteppedModel):
         return rows_or_indices if self.is_fed else ops.take(self.data, rows_or_indices, axis=0)
 
     def _noise(self, shape: tuple[int, ...]) -> Any:
-        return keras.random.normal(shape, seed=self.seed_generator)
+        return backend.normal(shape, self.seed_generator)
 
     def member_losses(self, passes: Any, classes: Any, noise: Any) -> dict[str, Any]:
         """Return the unweighted losses, each of shape (n_members,), from stacked passes."""
