@@ -65,7 +65,7 @@ def run_grid(args: argparse.Namespace) -> None:
     """Run the DEC-DA grid and print its table."""
     from clustering_common import files
     from clustering_common.run_lock import locked
-    from dec_da import grid, presets
+    from dec_da import grid, grid_table, presets
 
     folder = files.writable_folder("--save-dir", args.save_dir or "results/dec_da")
     with locked("--save-dir", folder):
@@ -86,7 +86,7 @@ def run_grid(args: argparse.Namespace) -> None:
             n_jobs=args.jobs or 1,
             with_report=args.report,
         )
-    print(grid.summary(rows))
+    print(grid_table.summary(rows))
     print(f"Written to {folder / 'results.csv'}.")
     if args.report:
         print(f"Report: {folder / 'report.html'}")

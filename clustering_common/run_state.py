@@ -96,6 +96,10 @@ class RunState:
         """Wall-clock seconds of the run, those before it was stopped too."""
         return self._before + time.monotonic() - self._begin
 
+    def count(self, seconds: float) -> None:
+        """Add what another run did in this one's place."""
+        self._before += seconds
+
     def values(self, phase: str) -> dict[str, Any] | None:
         """Return the values of the checkpoint to go on from if it is of this phase."""
         found = self.checkpoint

@@ -42,6 +42,9 @@ class DeepClusterer(
 ):
     """Abstract estimator: pretrain an autoencoder, then learn clusters in its embedding."""
 
+    # Set for one fit by whoever knows that it would pretrain alike (`dec_da.pretraining`).
+    _known_pretraining: Any = None
+
     # What a subclass says of its network.
 
     def _make_autoencoder(self, input_shape: tuple[int, ...], seeds: SeedStream) -> Autoencoder:
@@ -133,6 +136,10 @@ class DeepClusterer(
                 self.pretrained_weights, network.autoencoder.layers, ignored=["clustering"]
             )
             return []
+        if (known := self._known_pretraining) is not None:
+            weights.load_weights(known.weights, network.autoencoder.layers)
+            run.count(known.seconds)
+            return list(known.history)
         model = ReconstructionModel(
             network.autoencoder, X, **self._training_options(self.aug_pretrain, seeds, "pretrain")
         )

@@ -24,6 +24,7 @@ from clustering_common.run_state import run_identity
 from clustering_common.samples_file import SAMPLES_FILE, write_samples
 from clustering_common.user_data import UserData, image_shape
 from dec_da.base import DeepClusterer
+from dec_da.pretraining import Pretraining
 from dec_da.reporting import fitted
 from dec_da.run_files import (
     AUTOENCODER_FILE,
@@ -89,6 +90,7 @@ def train(
     pixel_scores: dict[str, float] | None = None,
     paper: dict[str, float] | None = None,
     with_report: bool = False,
+    known: Pretraining | None = None,
 ) -> dict[str, Any]:
     """Fit ``estimator`` on the task, write all files of a run, and return results.json's content.
 
@@ -112,13 +114,16 @@ def train(
     with_report : bool, default=False
         Whether the folder gets report.html too, and report.npz with what it shows; a run that was
         finished before as well.
+    known : Pretraining, optional
+        A run's whose pretraining would be this one's too (`dec_da.pretraining`): it is not done
+        again, and counts with its seconds.
     """
     identity = run_identity(estimator, task.X, task.labels, task.names)
     names = {"method": method, "seed": seed, "paper": paper or {}}
     with place.held():
         record = place.finished(identity)
         if record is None:
-            record = _run(estimator, task, place, identity, names, pixel_scores)
+            record = _run(estimator, task, place, identity, names, pixel_scores, known)
         if with_report:
             report_run(estimator, task, place)
         return record
@@ -139,9 +144,10 @@ def _run(
     identity: dict[str, Any],
     names: dict[str, Any],
     pixel_scores: dict[str, float] | None,
+    known: Pretraining | None,
 ) -> dict[str, Any]:
     """Train, write the files, and return the record."""
-    _fit(estimator, task, place)
+    _fit(estimator, task, place, known)
     seconds = {**estimator.seconds_, "total": sum(estimator.seconds_.values())}
     # What took long is safe before anything is scored.
     estimator.save(place.path / MODEL_FILE)
@@ -190,31 +196,38 @@ def write_tested(
         return write_samples(place.path, names, estimator.predict_proba(task.X), labels)
 
 
-def _fit(estimator: DeepClusterer, task: Task, place: RunFolder) -> None:
+def _fit(estimator: DeepClusterer, task: Task, place: RunFolder, known: Pretraining | None) -> None:
     """Train; where clustering diverges, say how to keep the pretraining."""
     writer = AutoencoderWriter(place.path)
+    estimator._known_pretraining = known
     try:
         estimator.fit(
             task.X,
-            callbacks=_watchers(estimator, task, place.path),
+            callbacks=_watchers(estimator, task, place.path, known),
             pretrain_callbacks=[writer],
             checkpoint_dir=place.checkpoints,
             checkpoint_every=place.every,
         )
     except TrainingDivergedError as error:
-        if not writer.has_written:
+        if not writer.has_written and known is None:
             raise
         path = str(place.path / AUTOENCODER_FILE)
         raise TrainingDivergedError(
             f"{error} To keep the pretraining with other settings, give pretrained_weights "
             f"{path!r}."
         ) from error
+    finally:
+        estimator._known_pretraining = None
 
 
-def _watchers(estimator: DeepClusterer, task: Task, folder: Path) -> list[keras.callbacks.Callback]:
+def _watchers(
+    estimator: DeepClusterer, task: Task, folder: Path, known: Pretraining | None
+) -> list[keras.callbacks.Callback]:
     """Return the callbacks of the clustering phase."""
     watchers: list[keras.callbacks.Callback] = [LogWriter(folder / "log.csv")]
-    if estimator.pretrained_weights is not None:
+    if known is not None:
+        watchers.insert(0, LoadedAutoencoderWriter(folder, known.weights, known.history))
+    elif estimator.pretrained_weights is not None:
         watchers.insert(0, LoadedAutoencoderWriter(folder, estimator.pretrained_weights))
     if task.labels is not None:
         watchers.insert(0, LabelsMonitor(task.labels))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 
 from clustering_common import cli, files, report, results
 from clustering_common.callbacks import TrainingDivergedError
@@ -22,13 +21,13 @@ from clustering_common.record import MEASURES
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import EVERY, run_identity
 from dec_da import experiment, presets
+from dec_da.grid_table import COLUMNS, KMEANS, PROBLEM, with_means
+from dec_da.pretraining import Pretraining, SharedPretrainings, pretraining_key
 
-__all__ = ["run_grid", "summary"]
+__all__ = ["run_grid"]
 
 logger = logging.getLogger("clustering_common.dec_da")
 Key = tuple[str, str, int]
-COLUMNS = ("dataset", "method", "trials", *MEASURES, "time")
-KMEANS, PROBLEM = "kmeans_acc", "problem"
 DIVERGED = "diverged.json"  # beside the checkpoints of a trial that will diverge again
 
 
@@ -50,7 +49,9 @@ def run_grid(
 
     Everything a cell needs is loaded and checked before the first one starts. results.csv is
     written anew after each trial; each trial leaves the files of a run in
-    ``folder/<dataset>/<method>/trial<i>``.
+    ``folder/<dataset>/<method>/trial<i>``. Trials that differ in clustering alone share the
+    pretraining of the first one that is done, with its seconds: their files and labels are those
+    of a trial of its own.
 
     Parameters
     ----------
@@ -98,38 +99,59 @@ def run_grid(
     rows = {cell.key: row for cell in cells if (row := cell.finished_row()) is not None}
     left = [cell for cell in cells if cell.key not in rows]
     (folder / report.PAGE_FILE).unlink(missing_ok=True)  # of the grid as it was
-    found = _run_cells(left, PixelScores(seed), n_jobs)
+    shared = SharedPretrainings()
+    for cell in (cell for cell in cells if cell.key in rows):
+        cell.share(rows[cell.key], shared)
+    found = _run_cells(left, PixelScores(seed), shared, n_jobs)
     for key, row in itertools.chain(rows.copy().items(), found):
         rows[key] = row
         known = [rows[cell.key] for cell in cells if cell.key in rows]
-        files.write_csv(folder / "results.csv", COLUMNS, _with_means(known, n_trials))
+        files.write_csv(folder / "results.csv", COLUMNS, with_means(known, n_trials))
     if with_report:
         report.write_grid_report(folder)
-    return _with_means([rows[cell.key] for cell in cells], n_trials)
+    return with_means([rows[cell.key] for cell in cells], n_trials)
 
 
 def _run_cells(
-    cells: Sequence["Cell"], pixels: "PixelScores", n_jobs: int
+    cells: Sequence["Cell"], pixels: "PixelScores", shared: SharedPretrainings, n_jobs: int
 ) -> Iterator[tuple[Key, dict[str, Any]]]:
     """Run the cells and yield each one's key and row as it ends."""
     if n_jobs == 1:
         for cell in cells:
-            yield cell.key, cell.run(pixels.of(cell.task, cell.trial))
+            known = shared.get(cell.pretraining_key)
+            row = cell.run(pixels.of(cell.task, cell.trial), known)
+            cell.share(row, shared)
+            yield cell.key, row
         return
+    # First one cell of each pretraining that nobody has done, then those that can share.
+    first = shared.missing([cell.pretraining_key for cell in cells])
+    waves = [cells[i] for i in first], [cells[i] for i in range(len(cells)) if i not in first]
     run_apart = joblib.delayed(_run_apart)
-    tasks = [run_apart(cell, pixels.of(cell.task, cell.trial), sys.argv) for cell in cells]
-    yield from joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks)
+    for wave in waves:
+        tasks = [
+            run_apart(
+                cell,
+                pixels.of(cell.task, cell.trial),
+                shared.get(cell.pretraining_key),
+                sys.argv,
+            )
+            for cell in wave
+        ]
+        of_key = {cell.key: cell for cell in wave}
+        for key, row in joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks):
+            of_key[key].share(row, shared)
+            yield key, row
 
 
 def _run_apart(
-    cell: "Cell", pixel_scores: dict[str, float], argv: list[str]
+    cell: "Cell", pixel_scores: dict[str, float], known: Pretraining | None, argv: list[str]
 ) -> tuple[Key, dict[str, Any]]:
     """Run a cell in a process of its own, on its share of the cores."""
     sys.argv = argv  # what results.json calls the command
     if "OMP_NUM_THREADS" in os.environ:  # joblib's share, which TensorFlow does not read
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
     show_progress(cell.estimator.verbose)
-    return cell.key, cell.run(pixel_scores)
+    return cell.key, cell.run(pixel_scores, known)
 
 
 class PixelScores:
@@ -180,6 +202,7 @@ class Cell:
         self.task = experiment.Task(dataset.name, dataset.images, dataset.labels)
         self.estimator = presets.make_estimator(method, dataset.name, random_state=seed, **params)
         self.key: Key = (dataset.name, method, trial)
+        self.pretraining_key = pretraining_key(self.estimator, dataset.name)
 
     def finished_row(self) -> dict[str, Any] | None:
         """Return the row of a trial that was finished before, None where it must run."""
@@ -195,8 +218,10 @@ class Cell:
                 experiment.report_run(self.estimator, self.task, self.place)
         return self._row(record)
 
-    def run(self, pixel_scores: dict[str, float]) -> dict[str, Any]:
-        """Run the trial and return its row."""
+    def run(
+        self, pixel_scores: dict[str, float], known: Pretraining | None = None
+    ) -> dict[str, Any]:
+        """Run the trial, from a pretraining that is known or its own, and return its row."""
         logger.info("%s to %s", self._name, self.place.path)
         begin = time.monotonic()
         (self.place.path / DIVERGED).unlink(missing_ok=True)
@@ -205,7 +230,7 @@ class Cell:
                 self.estimator, self.task, self.place,
                 seed=self.seed, pixel_scores=pixel_scores, method=self.method,
                 paper=presets.paper_figures(self.method, self.task.name),
-                with_report=self.with_report,
+                with_report=self.with_report, known=known,
             )  # fmt: skip
         except TrainingDivergedError as error:
             # One bad trial must not cost the others; its row has no scores.
@@ -220,6 +245,11 @@ class Cell:
             return self._row_without_scores(note)
         logger.info("%s: %s", self._name, cli.score_line(record["metrics"]["final"]))
         return self._row(record)
+
+    def share(self, row: dict[str, Any], shared: SharedPretrainings) -> None:
+        """Let other trials use the pretraining of this one, which has ended with ``row``."""
+        if math.isfinite(row["acc"]):  # a trial that diverged may have left files of an earlier run
+            shared.add(self.pretraining_key, self.place.path)
 
     def _diverged_row(self, identity: dict[str, Any]) -> dict[str, Any] | None:
         """Return the row of this very trial if it diverged before."""
@@ -253,48 +283,3 @@ class Cell:
         names = {"dataset": self.task.name, "method": self.method, "trials": self.trial}
         problem = f"{self._name}: {problem}" if problem else ""
         return {**names, **final, "time": seconds, KMEANS: pixels["acc"], PROBLEM: problem}
-
-
-def _with_means(rows: Sequence[dict[str, Any]], n_trials: int) -> list[dict[str, Any]]:
-    """Return the rows, each cell's followed by its mean and standard deviation.
-
-    A cell with a diverged trial has no mean: leaving that trial out would flatter it. Neither has
-    one whose trials are not all done.
-    """
-    found: list[dict[str, Any]] = []
-    cells = itertools.groupby(rows, key=lambda row: (row["dataset"], row["method"]))
-    for trials in (list(trials) for _, trials in cells):
-        found += trials
-        for name, function in (("mean", np.mean), ("std", np.std)):
-            values = {
-                key: float(function([row[key] for row in trials]))
-                for key in (*MEASURES, KMEANS, "time")
-            }
-            if len(trials) == n_trials:
-                found.append({**trials[0], "trials": name, **values, PROBLEM: ""})
-    return found
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the table that a grid ends with.
-
-    Mean and deviation of each cell, beside k-means on the pixels, the mean of as many trials: what
-    any method must beat; and the paper's figures.
-    """
-    lines = []
-    for mean, std in zip(
-        [row for row in rows if row["trials"] == "mean"],
-        [row for row in rows if row["trials"] == "std"],
-        strict=True,
-    ):
-        paper = presets.paper_figures(mean["method"], mean["dataset"])
-        lines.append(
-            [mean["dataset"], mean["method"]]
-            + [f"{mean[key]:.3f} ± {std[key]:.3f}" for key in MEASURES]
-            + [f"{mean[KMEANS]:.3f}"]
-            + [f"{paper[key]:.3f}" if paper else "-" for key in ("acc", "nmi")]
-            + [f"{mean['time']:.0f} s"]
-        )
-    columns = ["data set", "method", *MEASURES, "k-means acc", "paper acc", "paper nmi", "time"]
-    problems = [f"Warning: {row[PROBLEM]}" for row in rows if row[PROBLEM]]
-    return "\n".join([cli.table(columns, lines), *problems])

@@ -49,10 +49,7 @@ class AutoencoderWriter(keras.callbacks.Callback):
                 raise diverged("The autoencoder became nan in the last step of pretraining")
         _remove_earlier(self.folder, [*STALE, PRETRAIN_LOG])
         write_weights(self.folder / AUTOENCODER_FILE, [layer for layer in layers if layer.weights])
-        rows = [
-            {"epoch": epoch, **row} for epoch, row in enumerate(self.model.recorder.rows, start=1)
-        ]
-        files.write_csv(self.folder / PRETRAIN_LOG, PRETRAIN_COLUMNS, rows)
+        _write_pretrain_log(self.folder, self.model.recorder.rows)
         self.has_written = True
 
 
@@ -60,7 +57,7 @@ class LoadedAutoencoderWriter(keras.callbacks.Callback):
     """Where pretraining is skipped, let no file of an earlier run pass for this run's.
 
     When clustering begins, ae_weights.h5 becomes a copy of the autoencoder that was loaded, and
-    pretrain_log.csv a header: no epoch was trained. Where the folder's own ae_weights.h5 was
+    pretrain_log.csv has the epochs that are known. Where the folder's own ae_weights.h5 was
     loaded, both stay: they tell how this run's autoencoder came about.
 
     Parameters
@@ -68,11 +65,19 @@ class LoadedAutoencoderWriter(keras.callbacks.Callback):
     folder : Path
     pretrained_weights : path-like
         What was loaded.
+    history : sequence of dict, default=()
+        A row per epoch.
     """
 
-    def __init__(self, folder: Path, pretrained_weights: str | os.PathLike):
+    def __init__(
+        self,
+        folder: Path,
+        pretrained_weights: str | os.PathLike,
+        history: Sequence[dict[str, Any]] = (),
+    ):
         super().__init__()
         self.folder, self.loaded = folder, Path(pretrained_weights)
+        self.history = history
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Write both files; a later phase's files of an earlier run go."""
@@ -82,7 +87,13 @@ class LoadedAutoencoderWriter(keras.callbacks.Callback):
             return
         _remove_earlier(self.folder, [PRETRAIN_LOG])
         copy_weights(self.loaded, path, without=["clustering"])
-        files.write_csv(self.folder / PRETRAIN_LOG, PRETRAIN_COLUMNS, [])
+        _write_pretrain_log(self.folder, self.history)
+
+
+def _write_pretrain_log(folder: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Write a row per epoch."""
+    rows = [{"epoch": epoch, **row} for epoch, row in enumerate(history, start=1)]
+    files.write_csv(folder / PRETRAIN_LOG, PRETRAIN_COLUMNS, rows)
 
 
 def _remove_earlier(folder: Path, names: Sequence[str], keep: Path | None = None) -> None:

@@ -24,7 +24,7 @@ from clustering_common.checkpoints import (
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_lock import locked
 from clustering_common.stopping import STOP, TerminatedError
-from dec_da import FcDEC, experiment, grid
+from dec_da import FcDEC, experiment, grid, grid_table
 from dec_da.models import SoftAssignmentModel
 from kingdra_cluster import KingdraCluster
 from tests.marks import LEARNS_LITTLE
@@ -432,7 +432,7 @@ def test_a_grid_tells_of_empty_clusters(fast_grid, tmp_path, monkeypatch):
         return {**train(*args, **kwargs), "empty_clusters": "3 of 10 clusters are empty"}
 
     monkeypatch.setattr(experiment, "train", collapsed)
-    lines = grid.summary(run_grid(tmp_path, max_iter=0)).splitlines()
+    lines = grid_table.summary(run_grid(tmp_path, max_iter=0)).splitlines()
     assert lines[-2:] == [
         f"Warning: {method} on digits, trial 0: 3 of 10 clusters are empty"
         for method in ("FcDEC", "FcIDEC")
