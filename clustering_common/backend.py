@@ -185,7 +185,7 @@ def draw_rows(draw: Callable[[int], Any], n_rows: int) -> Any:
     return _of_engine("draw_rows")(draw, n_rows)
 
 
-def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+def fused(function: Callable[..., Any], *, has_gradient: bool = True) -> Callable[..., Any]:
     """Return a function of arrays as few passes over memory, by XLA.
 
     TensorFlow runs each operation on its own; XLA makes loops of all that is not a product, and of
@@ -196,8 +196,10 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     function : callable
         Of a module, and pure: what is compiled of it is kept for the life of the process and shared
         by all networks.
+    has_gradient : bool, default=True
+        False where no gradient passes through it: a fit then leaves nothing behind.
     """
-    return _of_engine("fused")(function)
+    return _of_engine("fused")(function, has_gradient=has_gradient)
 
 
 def normal(shape: tuple[int, ...], seed: keras.random.SeedGenerator) -> Any:

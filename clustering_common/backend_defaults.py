@@ -16,7 +16,7 @@ def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     """Do nothing: the engine's update is one pass as it is."""
 
 
-def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+def fused(function: Callable[..., Any], *, has_gradient: bool) -> Callable[..., Any]:
     """Return the function as it is."""
     return function
 

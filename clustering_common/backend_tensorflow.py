@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import attr_value_pb2
 from tensorflow.python.eager import context
 
 from clustering_common.backend import Step, entry
@@ -167,9 +168,54 @@ def _momentum_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: 
 
 
 @functools.cache
-def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function compiled by XLA: once in a process, as XLA keeps all it compiled."""
-    return tf.function(function, jit_compile=True, autograph=False)
+def fused(function: Callable[..., Any], *, has_gradient: bool = True) -> Callable[..., Any]:
+    """Return the function compiled by XLA: once in a process, as XLA keeps all it compiled.
+
+    Each graph that calls such a function makes TensorFlow copy its body, and keep the copy for
+    ever: 400 kB a fit for the augmentation of images. The operation XlaLaunch, which has no
+    gradient, takes the function by its name alone.
+    """
+    compiled_call = tf.function(function, jit_compile=True, autograph=False)
+    if has_gradient:
+        return compiled_call
+    traced = tf.function(function, autograph=False)
+
+    def call(*args: Any) -> Any:
+        """Launch the function from the graph that is being traced, or call it."""
+        if tf.executing_eagerly():
+            return compiled_call(*args)
+        return _launched(traced, [tf.convert_to_tensor(arg) for arg in args])
+
+    return call
+
+
+def _launched(traced: Any, args: list[Any]) -> Any:
+    """Return the results of XlaLaunch, for which TensorFlow has no Python name."""
+    concrete = traced.get_concrete_function(*[tf.TensorSpec(arg.shape, arg.dtype) for arg in args])
+    graph = tf.compat.v1.get_default_graph()
+    concrete.add_to_graph(graph)
+    name = concrete.function_def.signature.name
+    launch = graph.create_op(
+        "XlaLaunch",
+        args,
+        [output.dtype for output in concrete.outputs],
+        attrs={
+            "Tconstants": _types([]),
+            "Targs": _types(args),
+            "Nresources": attr_value_pb2.AttrValue(i=0),
+            "Tresults": _types(concrete.outputs),
+            "function": attr_value_pb2.AttrValue(func=attr_value_pb2.NameAttrList(name=name)),
+        },
+    )
+    for result, output in zip(launch.outputs, concrete.outputs, strict=True):
+        result.set_shape(output.shape)
+    return tf.nest.pack_sequence_as(concrete.structured_outputs, launch.outputs)
+
+
+def _types(tensors: Sequence[Any]) -> Any:
+    """Return the data types of tensors as an attribute of an operation."""
+    types = [tensor.dtype.as_datatype_enum for tensor in tensors]
+    return attr_value_pb2.AttrValue(list=attr_value_pb2.AttrValue.ListValue(type=types))
 
 
 def normal(shape: tuple[int, ...], seed: Any) -> Any:
@@ -180,7 +226,7 @@ def normal(shape: tuple[int, ...], seed: Any) -> Any:
     """
     if math.prod(shape) < INVERT_FROM:
         return keras.random.normal(shape, seed=seed)
-    return fused(_normal_quantile)(keras.random.uniform(shape, seed=seed))
+    return fused(_normal_quantile, has_gradient=False)(keras.random.uniform(shape, seed=seed))
 
 
 def _normal_quantile(uniform: Any) -> Any:

@@ -96,7 +96,7 @@ class RandomAffine(keras.layers.Layer):
         )
         angles = draws[:, 0] * math.radians(self.max_rotation)
         shifts = draws[:, 1:] * (ops.array([height, width], "float32") * self.max_shift)
-        return backend.fused(warped)(images, angles, shifts)
+        return backend.fused(warped, has_gradient=False)(images, angles, shifts)
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, int, int] | None:

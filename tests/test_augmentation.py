@@ -1,3 +1,5 @@
+import ctypes
+import gc
 import math
 
 import keras
@@ -130,3 +132,43 @@ def test_a_constant_image_stays_and_a_range_of_zero_changes_nothing():
 )
 def test_image_shape(shape, expected):
     assert image_shape(shape) == expected
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow keeps copies")
+def test_graphs_that_augment_give_the_same_and_leave_nothing_behind():
+    """A copy of the function would be 400 kB a graph."""
+    import tensorflow as tf
+
+    class Info(ctypes.Structure):
+        _fields_ = [(name, ctypes.c_size_t) for name in "abcdefghij"]  # h is what is in use
+
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        pytest.skip("glibc 2.33 tells what is in use")
+    libc.mallinfo2.restype = Info
+    rng = np.random.default_rng(0)
+    arrays = [rng.random(shape, np.float32) for shape in ((9, 8, 8, 1), (9,), (9, 2))]
+    function = backend.fused(warped, has_gradient=False)
+
+    def in_graph():
+        """Call it from a new graph, in a loop, as a training phase does."""
+
+        @tf.function(autograph=False)
+        def calls(images, angles, shifts):
+            def body(i, _):
+                return i + 1, function(images, angles, shifts)
+
+            return tf.while_loop(lambda i, _: i < 2, body, [0, images])[1]
+
+        return to_numpy(calls(*map(tf.constant, arrays)))
+
+    np.testing.assert_allclose(in_graph(), warp(*arrays), atol=1e-6)
+    in_use = []
+    for _ in range(2):
+        gc.collect()
+        in_use.append(libc.mallinfo2().h)
+        for _ in range(10):
+            in_graph()
+            backend.release()
+    gc.collect()
+    assert libc.mallinfo2().h - in_use[1] < 10 * 100e3
