@@ -192,6 +192,8 @@ def fused(function: Callable[..., Any], *, has_gradient: bool = True) -> Callabl
 def _launched(traced: Any, args: list[Any]) -> Any:
     """Return the results of XlaLaunch, for which TensorFlow has no Python name."""
     concrete = traced.get_concrete_function(*[tf.TensorSpec(arg.shape, arg.dtype) for arg in args])
+    if concrete.captured_inputs:
+        raise ValueError(f"{traced.__name__} must take all that it reads as arguments.")
     graph = tf.compat.v1.get_default_graph()
     concrete.add_to_graph(graph)
     name = concrete.function_def.signature.name
@@ -226,7 +228,9 @@ def normal(shape: tuple[int, ...], seed: Any) -> Any:
     """
     if math.prod(shape) < INVERT_FROM:
         return keras.random.normal(shape, seed=seed)
-    return fused(_normal_quantile, has_gradient=False)(keras.random.uniform(shape, seed=seed))
+    return fused(_normal_quantile, has_gradient=False)(
+        keras.random.uniform(shape, dtype="float32", seed=seed)
+    )
 
 
 def _normal_quantile(uniform: Any) -> Any:

@@ -49,6 +49,11 @@ class RunFolder:
         """Where the checkpoints of the training are."""
         return self.path / "checkpoints"
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return bool(CheckpointFolder(self.checkpoints).paths())
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep other runs out; drop the checkpoints of an earlier run that is not resumed."""

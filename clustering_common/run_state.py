@@ -96,7 +96,7 @@ class RunState:
         """Wall-clock seconds of the run, those before it was stopped too."""
         return self._before + time.monotonic() - self._begin
 
-    def count(self, seconds: float) -> None:
+    def add_seconds(self, seconds: float) -> None:
         """Add what another run did in this one's place."""
         self._before += seconds
 

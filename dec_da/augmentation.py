@@ -58,7 +58,7 @@ class RandomAffine(keras.layers.Layer):
 
     Rotation is uniform in +-``max_rotation`` degrees, the shift uniform in +-``max_shift`` of
     height and of width, sub-pixel; both are one affine map, interpolated once (bilinear), with the
-    edges extended by the nearest pixel (DEC-DA, section 4.1; SPEC 1.3).
+    edges extended by the nearest pixel (DEC-DA, section 4.1; SPEC 1.3). The images get no gradient.
 
     Parameters
     ----------

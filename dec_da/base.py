@@ -138,7 +138,7 @@ class DeepClusterer(
             return []
         if (known := self._known_pretraining) is not None:
             weights.load_weights(known.weights, network.autoencoder.layers)
-            run.count(known.seconds)
+            run.add_seconds(known.seconds)
             return list(known.history)
         model = ReconstructionModel(
             network.autoencoder, X, **self._training_options(self.aug_pretrain, seeds, "pretrain")

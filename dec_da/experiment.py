@@ -123,6 +123,8 @@ def train(
     with place.held():
         record = place.finished(identity)
         if record is None:
+            if known is not None and place.has_begun:
+                known = None  # a run that has begun goes on by itself
             record = _run(estimator, task, place, identity, names, pixel_scores, known)
         if with_report:
             report_run(estimator, task, place)
@@ -171,6 +173,7 @@ def _run(
         "seconds": seconds,
         "n_iter": estimator.n_iter_,
         "termination_condition": estimator.termination_condition_,
+        "pretraining_of": None if known is None else str(known.weights.parent),
         "empty_clusters": empty_clusters(estimator.labels_, estimator.n_clusters),
         "cluster_sizes": np.bincount(estimator.labels_, minlength=estimator.n_clusters),
         "metrics": _metrics(estimator, task, pixel_scores),
@@ -200,6 +203,8 @@ def _fit(estimator: DeepClusterer, task: Task, place: RunFolder, known: Pretrain
     """Train; where clustering diverges, say how to keep the pretraining."""
     writer = AutoencoderWriter(place.path)
     estimator._known_pretraining = known
+    if known is not None:
+        logger.info("the pretraining of %s is this run's too", known.weights.parent)
     try:
         estimator.fit(
             task.X,
@@ -217,7 +222,7 @@ def _fit(estimator: DeepClusterer, task: Task, place: RunFolder, known: Pretrain
             f"{path!r}."
         ) from error
     finally:
-        estimator._known_pretraining = None
+        del estimator._known_pretraining
 
 
 def _watchers(

@@ -50,8 +50,8 @@ def run_grid(
     Everything a cell needs is loaded and checked before the first one starts. results.csv is
     written anew after each trial; each trial leaves the files of a run in
     ``folder/<dataset>/<method>/trial<i>``. Trials that differ in clustering alone share the
-    pretraining of the first one that is done, with its seconds: their files and labels are those
-    of a trial of its own.
+    pretraining of the first one that is done, with its seconds: on a CPU with as many threads
+    their files and labels are those of a trial by itself.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def run_grid(
         Trials at a time, each in a process of its own, by joblib: -1 means one a core; inside
         ``joblib.parallel_config("dask")`` or ``"ray"`` they run on that cluster, whose machines
         must see ``folder`` and whose workers must have one thread. A stopped grid goes on from
-        each trial's last checkpoint.
+        each trial's last checkpoint. Trials that share a pretraining wait for those that do it.
     with_report : bool, default=False
         Whether each trial gets its report.html, and ``folder`` one that compares them.
     **params
@@ -105,8 +105,8 @@ def run_grid(
     found = _run_cells(left, PixelScores(seed), shared, n_jobs)
     for key, row in itertools.chain(rows.copy().items(), found):
         rows[key] = row
-        known = [rows[cell.key] for cell in cells if cell.key in rows]
-        files.write_csv(folder / "results.csv", COLUMNS, with_means(known, n_trials))
+        done = [rows[cell.key] for cell in cells if cell.key in rows]
+        files.write_csv(folder / "results.csv", COLUMNS, with_means(done, n_trials))
     if with_report:
         report.write_grid_report(folder)
     return with_means([rows[cell.key] for cell in cells], n_trials)
@@ -123,11 +123,13 @@ def _run_cells(
             cell.share(row, shared)
             yield cell.key, row
         return
-    # First one cell of each pretraining that nobody has done, then those that can share.
-    first = shared.missing([cell.pretraining_key for cell in cells])
-    waves = [cells[i] for i in first], [cells[i] for i in range(len(cells)) if i not in first]
+    # In waves: of each pretraining that nobody has done one cell, until all can share.
     run_apart = joblib.delayed(_run_apart)
-    for wave in waves:
+    left = list(cells)
+    while left:
+        later = shared.waiting([cell.pretraining_key for cell in left])
+        wave = {cell.key: cell for i, cell in enumerate(left) if i not in later}
+        left = [left[i] for i in sorted(later)]
         tasks = [
             run_apart(
                 cell,
@@ -135,11 +137,10 @@ def _run_cells(
                 shared.get(cell.pretraining_key),
                 sys.argv,
             )
-            for cell in wave
+            for cell in wave.values()
         ]
-        of_key = {cell.key: cell for cell in wave}
         for key, row in joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks):
-            of_key[key].share(row, shared)
+            wave[key].share(row, shared)
             yield key, row
 
 
@@ -238,7 +239,7 @@ class Cell:
             note = {
                 "identity": run_identity(self.estimator, self.task.X, self.task.labels),
                 "pixels": pixel_scores,
-                "seconds": time.monotonic() - begin,
+                "seconds": time.monotonic() - begin + (known.seconds if known else 0.0),
                 "problem": str(error),
             }
             files.write_json(self.place.path / DIVERGED, note)

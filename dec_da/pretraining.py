@@ -1,7 +1,8 @@
 """A pretraining that another run has done: the same data, network, settings and seed.
 
 The methods of a family differ in clustering alone, and every random stream has its own name, so
-that a run from it is, to the bit, the run that pretrains itself.
+that a run from it is the run that pretrains itself: to the bit on a CPU with as many threads, else
+like another run of the same seed.
 """
 
 import csv
@@ -13,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from clustering_common.record import RESULTS
+from clustering_common.weights import open_weights
 from dec_da.base import DeepClusterer
 from dec_da.run_files import AUTOENCODER_FILE, PRETRAIN_LOG
 
-# Parameters that come into play after pretraining, or tell of it alone; any other counts.
+# Parameters that come into play after pretraining, or tell of it alone; any other counts, a new one
+# too.
 CLUSTERING_PARAMS = {
     "alpha", "aug_cluster", "learning_rate", "max_iter", "move_centers", "optimizer", "tol",
     "update_interval", "verbose",
@@ -48,10 +51,11 @@ def of_run(folder: Path) -> Pretraining | None:
         seconds = float(json.loads((folder / RESULTS).read_text())["seconds"]["pretrain"])
         with open(folder / PRETRAIN_LOG, newline="") as file:
             history = [{"loss": float(row["loss"])} for row in csv.DictReader(file)]
+        weights = folder / AUTOENCODER_FILE
+        with open_weights(weights):  # whole, by its checksum
+            return Pretraining(weights, history, seconds)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    weights = folder / AUTOENCODER_FILE
-    return Pretraining(weights, history, seconds) if weights.exists() else None
 
 
 def pretraining_key(estimator: DeepClusterer, dataset: str) -> Hashable:
@@ -82,10 +86,10 @@ class SharedPretrainings:
         """Return what is known, None where a run must pretrain itself."""
         return self._known.get(key)
 
-    def missing(self, keys: Sequence[Hashable]) -> list[int]:
-        """Return the positions of the runs that must pretrain: the first of each unknown key."""
+    def waiting(self, keys: Sequence[Hashable]) -> set[int]:
+        """Return the positions of the runs that can share what an earlier one will do."""
         first: dict[Hashable, int] = {}
         for position, key in enumerate(keys):
-            if key not in self._known:
-                first.setdefault(position if key is None else key, position)
-        return list(first.values())
+            if key is not None and key not in self._known:
+                first.setdefault(key, position)
+        return {i for i, key in enumerate(keys) if first.get(key, i) != i}

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import h5py
 import numpy as np
 import pytest
 
@@ -13,6 +14,19 @@ from tests.marks import LEARNS_LITTLE
 
 pytestmark = LEARNS_LITTLE
 METHODS = ["FcDEC", "FcIDEC", "FcDCN"]
+
+
+def contents(path):
+    """Return the weights in a file, by name."""
+    found = {}
+
+    def collect(name, item):
+        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f":
+            found[name] = item[()]
+
+    with h5py.File(path) as file:
+        file.visititems(collect)
+    return found
 
 
 @pytest.fixture
@@ -52,9 +66,15 @@ def test_shared_pretraining_changes_nothing_but_the_time(pretrained, tmp_path, m
         np.testing.assert_array_equal(np.load(shared / "labels.npy"), np.load(alone / "labels.npy"))
         for name in ("log.csv", "pretrain_log.csv"):
             assert table(shared / name) == table(alone / name), (shared, name)
+        for name in ("ae_weights.h5", "model_final.h5"):
+            arrays = [contents(each / name) for each in (shared, alone)]
+            assert arrays[0].keys() == arrays[1].keys()
+            for key, array in arrays[0].items():
+                np.testing.assert_array_equal(array, arrays[1][key], err_msg=f"{shared} {key}")
         records = [json.loads((each / "results.json").read_text()) for each in (shared, alone)]
         for name in ("identity", "settings", "metrics", "n_iter"):
             assert records[0][name] == records[1][name]
+        assert records[1]["pretraining_of"] is None
         assert set(records[0]["seconds"]) == set(records[1]["seconds"])
     seconds = [
         json.loads((tmp_path / f"shared/digits/{method}/trial0/results.json").read_text())[
@@ -90,6 +110,29 @@ def test_what_a_diverged_trial_left_is_not_shared(pretrained, tmp_path, monkeypa
     run_grid(tmp_path)
     assert pretrained == [("FcIDEC", 0)]
     assert len(table(tmp_path / "digits/FcDCN/trial0/pretrain_log.csv")) == 2
+
+
+def test_a_damaged_autoencoder_is_not_shared(pretrained, tmp_path):
+    run_grid(tmp_path, ["FcDEC"])
+    path = tmp_path / "digits/FcDEC/trial0/ae_weights.h5"
+    path.write_bytes(path.read_bytes()[:-100])
+    run_grid(tmp_path, ["FcDEC", "FcIDEC"], resume=True)
+    assert pretrained == [("FcDEC", 0), ("FcIDEC", 0)]
+
+
+def test_a_run_that_has_begun_goes_on_by_itself(pretrained, tmp_path, monkeypatch):
+    monkeypatch.setattr(grid.RunFolder, "has_begun", True)
+    run_grid(tmp_path, ["FcDEC", "FcIDEC"])
+    assert pretrained == [("FcDEC", 0), ("FcIDEC", 0)]
+    record = json.loads((tmp_path / "digits/FcIDEC/trial0/results.json").read_text())
+    assert record["pretraining_of"] is None
+
+
+def test_who_waits_for_whom(tmp_path):
+    shared = pretraining.SharedPretrainings()
+    assert shared.waiting(["a", "b", "a", None, None, "b", "a"]) == {2, 5, 6}
+    shared._known["a"] = pretraining.Pretraining(tmp_path, [], 0.0)
+    assert shared.waiting(["a", "b", "a", None, None, "b", "a"]) == {5}
 
 
 def test_what_makes_pretrainings_differ():
