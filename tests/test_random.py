@@ -26,7 +26,7 @@ def test_draws_are_normal_and_follow_their_seed(shape):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own draws")
 def test_quantiles_are_those_of_scipy_and_finite_at_both_ends():
     """The steps are 2^-23 wide; each stands for its middle."""
-    from clustering_common.backend_tensorflow import _normal_quantile, fused
+    from clustering_common.backend_tensorflow_xla import _normal_quantile, fused
 
     steps = np.concatenate(
         [
