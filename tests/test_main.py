@@ -1,4 +1,3 @@
-import csv
 import dataclasses
 import json
 import os
@@ -8,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -24,6 +22,7 @@ from dec_da import experiment, presets
 from dec_da.assignment import ClusteringLayer
 from dec_da.autoencoders import dense_autoencoder
 from tests.commands import outcome
+from tests.run_outputs import arrays_of, read_csv
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ["--dataset", "digits", "--pretrain-epochs", "1", "--maxiter", "4", "-i", "2", "--tol", "0"]
@@ -52,11 +51,6 @@ def run(capsys):
         return outcome(main, argv, capsys)
 
     return run
-
-
-def read_csv(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def snapshot(folder):
@@ -162,19 +156,6 @@ def test_pretrained_weights_skip_pretraining(run, digits_file, tmp_path):
     assert record["settings"]["pretrained_weights"] == str(weights)
     assert (second / "pretrain_log.csv").read_text().splitlines() == ["epoch,loss"]
     assert arrays_of(second / "ae_weights.h5") == arrays_of(weights)
-
-
-def arrays_of(path):
-    """Return {place: numbers} of all that a weight file holds."""
-    arrays = {}
-
-    def keep(name, item):
-        if isinstance(item, h5py.Dataset):
-            arrays[name] = item[()].tolist()
-
-    with h5py.File(path) as file:
-        file.visititems(keep)
-    return arrays
 
 
 def test_loaded_weights_leave_nothing_stale(tmp_path):

@@ -1,9 +1,7 @@
 """Trials of a grid that share a pretraining end as if each had done its own."""
 
-import csv
 import json
 
-import h5py
 import numpy as np
 import pytest
 
@@ -11,22 +9,10 @@ from clustering_common import files
 from dec_da import FcDCN, FcDEC, FcIDEC, experiment, grid, pretraining
 from dec_da.base import DeepClusterer
 from tests.marks import LEARNS_LITTLE
+from tests.run_outputs import arrays_of, read_csv
 
 pytestmark = LEARNS_LITTLE
 METHODS = ["FcDEC", "FcIDEC", "FcDCN"]
-
-
-def contents(path):
-    """Return the weights in a file, by name."""
-    found = {}
-
-    def collect(name, item):
-        if isinstance(item, h5py.Dataset) and item.dtype.kind == "f":
-            found[name] = item[()]
-
-    with h5py.File(path) as file:
-        file.visititems(collect)
-    return found
 
 
 @pytest.fixture
@@ -49,10 +35,11 @@ def run_grid(folder, methods=METHODS, **params):
     return grid.run_grid(methods, ["digits"], folder, **{**settings, **params})
 
 
-def table(path):
-    """Return the rows of a log."""
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+def weights_among(arrays):
+    """Return the arrays of an estimator's file that are weights, without its seconds."""
+    found = {name: values for name, values in arrays.items() if not name.startswith("estimator/")}
+    assert found
+    return found
 
 
 def test_shared_pretraining_changes_nothing_but_the_time(pretrained, tmp_path, monkeypatch):
@@ -65,12 +52,10 @@ def test_shared_pretraining_changes_nothing_but_the_time(pretrained, tmp_path, m
         shared = tmp_path / "shared" / alone.relative_to(tmp_path / "alone")
         np.testing.assert_array_equal(np.load(shared / "labels.npy"), np.load(alone / "labels.npy"))
         for name in ("log.csv", "pretrain_log.csv"):
-            assert table(shared / name) == table(alone / name), (shared, name)
-        for name in ("ae_weights.h5", "model_final.h5"):
-            arrays = [contents(each / name) for each in (shared, alone)]
-            assert arrays[0].keys() == arrays[1].keys()
-            for key, array in arrays[0].items():
-                np.testing.assert_array_equal(array, arrays[1][key], err_msg=f"{shared} {key}")
+            assert read_csv(shared / name) == read_csv(alone / name), (shared, name)
+        assert arrays_of(shared / "ae_weights.h5") == arrays_of(alone / "ae_weights.h5")
+        learned = [arrays_of(each / "model_final.h5") for each in (shared, alone)]
+        assert weights_among(learned[0]) == weights_among(learned[1])
         records = [json.loads((each / "results.json").read_text()) for each in (shared, alone)]
         for name in ("identity", "settings", "metrics", "n_iter"):
             assert records[0][name] == records[1][name]
@@ -109,7 +94,7 @@ def test_what_a_diverged_trial_left_is_not_shared(pretrained, tmp_path, monkeypa
     monkeypatch.setattr(experiment, "_fit", fit)
     run_grid(tmp_path)
     assert pretrained == [("FcIDEC", 0)]
-    assert len(table(tmp_path / "digits/FcDCN/trial0/pretrain_log.csv")) == 2
+    assert len(read_csv(tmp_path / "digits/FcDCN/trial0/pretrain_log.csv")) == 2
 
 
 def test_a_damaged_autoencoder_is_not_shared(pretrained, tmp_path):
