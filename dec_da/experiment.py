@@ -230,10 +230,10 @@ def _watchers(
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of the clustering phase."""
     watchers: list[keras.callbacks.Callback] = [LogWriter(folder / "log.csv")]
-    if known is not None:
-        watchers.insert(0, LoadedAutoencoderWriter(folder, known.weights, known.history))
-    elif estimator.pretrained_weights is not None:
-        watchers.insert(0, LoadedAutoencoderWriter(folder, estimator.pretrained_weights))
+    loaded = estimator.pretrained_weights if known is None else known.weights
+    if loaded is not None:
+        history = () if known is None else known.history
+        watchers.insert(0, LoadedAutoencoderWriter(folder, loaded, history))
     if task.labels is not None:
         watchers.insert(0, LabelsMonitor(task.labels))
     return watchers

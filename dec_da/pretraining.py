@@ -5,7 +5,6 @@ that a run from it is the run that pretrains itself: to the bit on a CPU with as
 like another run of the same seed.
 """
 
-import csv
 import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from clustering_common.record import RESULTS
+from clustering_common.report_files import read_rows
 from clustering_common.weights import open_weights
 from dec_da.base import DeepClusterer
 from dec_da.run_files import AUTOENCODER_FILE, PRETRAIN_LOG
@@ -49,11 +49,10 @@ def of_run(folder: Path) -> Pretraining | None:
     """Return the pretraining of a finished run, None where its files don't tell of one."""
     try:
         seconds = float(json.loads((folder / RESULTS).read_text())["seconds"]["pretrain"])
-        with open(folder / PRETRAIN_LOG, newline="") as file:
-            history = [{"loss": float(row["loss"])} for row in csv.DictReader(file)]
+        history = [{"loss": float(row["loss"])} for row in read_rows(folder / PRETRAIN_LOG)]
         weights = folder / AUTOENCODER_FILE
         with open_weights(weights):  # whole, by its checksum
-            return Pretraining(weights, history, seconds)
+            return Pretraining(weights, history, seconds) if history else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
