@@ -104,6 +104,14 @@ def feed(blocks: Iterator[Any]) -> Any:
     return _of_engine("feed")(blocks)
 
 
+def held(array: np.ndarray, name: str) -> keras.Variable:
+    """Return a variable, not trained, that holds an array on the device.
+
+    Memory grows by the array once, while it is made too.
+    """
+    return _of_engine("held")(array, name)
+
+
 def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     """Make a built optimiser as fast as the engine allows, before any trace; same maths."""
     _of_engine("prepare_optimizer")(optimizer)

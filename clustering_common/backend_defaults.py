@@ -5,11 +5,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def feed(blocks: Iterator[Any]) -> Iterator[Any]:
     """Return the blocks as a generator: Keras takes no other iterator."""
     return (block for block in blocks)
+
+
+def held(array: np.ndarray, name: str) -> keras.Variable:
+    """Return Keras's variable."""
+    return keras.Variable(array, trainable=False, dtype=str(array.dtype), name=name)
 
 
 def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:

@@ -10,12 +10,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
+from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
+from clustering_common import backend_defaults
 from clustering_common.backend import Step, entry
 from clustering_common.backend_tensorflow_xla import fused as fused
 from clustering_common.backend_tensorflow_xla import normal as normal
 
 JIT_COMPILE = False
+LARGE_BYTES = 2**20  # of an array whose second copy counts
 PRECISIONS = ("float32", "tf32")
 
 
@@ -114,6 +117,42 @@ def _dataset(blocks: Iterator[Any]) -> Any:
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.prefetch(1).with_options(options)
+
+
+def held(array: np.ndarray, name: str) -> keras.Variable:
+    """Return a variable that is made without a second copy of a large array on the way."""
+    if tf.distribute.has_strategy() or array.nbytes < LARGE_BYTES:
+        return backend_defaults.held(array, name)
+    return _Held(
+        lambda *_, **__: array,
+        shape=array.shape,
+        dtype=str(array.dtype),
+        trainable=False,
+        name=name,
+    )
+
+
+class _Held(keras.Variable):
+    """A variable whose initialiser returns a NumPy array, of which it takes over the tensor."""
+
+    def _initialize_with_initializer(self, initializer: Callable[..., np.ndarray]) -> None:
+        array, token = initializer(), next(_TOKENS)
+        variable = UninitializedVariable(
+            shape=array.shape, dtype=array.dtype, trainable=False, name=self.name
+        )
+        _TAKEN_OVER[token] = array
+        _take_over(variable.handle, tf.constant(token), variable.dtype)
+        self._initialize(variable)
+
+
+_TOKENS, _TAKEN_OVER = itertools.count(), dict[int, np.ndarray]()
+
+
+@tf.function(autograph=False)
+def _take_over(handle: Any, token: Any, dtype: Any) -> None:
+    """Let a variable have an array's tensor: its own within a graph, a copy of it outside."""
+    value = tf.numpy_function(lambda number: _TAKEN_OVER.pop(int(number)), [token], dtype)
+    tf.raw_ops.AssignVariableOp(resource=handle, value=value)
 
 
 def prepare_optimizer(optimizer: Any) -> None:

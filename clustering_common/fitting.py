@@ -1,5 +1,6 @@
 """The frame of every ``fit``: checks first, then learning that can be resumed, or no change."""
 
+import gc
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from clustering_common.persistence import unchanged_on_failure
 from clustering_common.progress import logger, show_progress
 from clustering_common.run_state import RunState, run_identity
 
+COLLECT_BYTES = 64 * 2**20  # of X, from which on a second's wait is worth its memory
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 CALLBACKS = ("callbacks", "pretrain_callbacks")  # arguments of fit, in the order of `_fit`
 CHECKPOINTS = """checkpoint_dir : path-like, optional
@@ -96,4 +98,6 @@ class ResumableFit:
                     self._learn(X, run, callbacks, *more_callbacks)
             finally:
                 backend.release()
+                if getattr(X, "nbytes", 0) > COLLECT_BYTES:
+                    gc.collect()  # the trainer's copy of X, which lies in a ring of references
         return self

@@ -113,7 +113,10 @@ class SteppedModel(WatchedModel):
 
     def add_resident(self, array: np.ndarray, name: str, fixed: bool = True) -> Any:
         """Put ``array`` on the device and return the variable that holds it."""
-        variable = keras.Variable(array, trainable=False, dtype=str(array.dtype), name=name)
+        return self.share_resident(backend.held(array, name), fixed)
+
+    def share_resident(self, variable: Any, fixed: bool = True) -> Any:
+        """Take a variable that holds an array on the device already, and return it."""
         self.resident.append(variable)
         if fixed:
             self.fixed.append(variable)

@@ -25,7 +25,12 @@ from dec_da import phases
 from dec_da.arguments import MethodArguments
 from dec_da.assignment import ClusteringLayer
 from dec_da.autoencoders import Autoencoder
-from dec_da.models import ClusteringModel, ReconstructionModel, SoftAssignmentModel
+from dec_da.models import (
+    ClusteringModel,
+    ReconstructionModel,
+    ResidentData,
+    SoftAssignmentModel,
+)
 from dec_da.network import ClusteringNetwork
 from dec_da.samples import SampleLayout
 
@@ -99,12 +104,13 @@ class DeepClusterer(
         cluster_callbacks, pretrain_callbacks = callbacks
         seeds = run.seeds(self.random_state)
         network = self._make_network(X.shape[1:], seeds)
+        data = ResidentData(X)
         before = run.values(phases.CLUSTER)
         if before is None:
-            earlier = self._start(network, X, seeds, run, pretrain_callbacks)
+            earlier = self._start(network, data, seeds, run, pretrain_callbacks)
         else:
             earlier = {name: before[name] for name in ("pretraining", "seconds")}
-        result = self._cluster(network, X, seeds, cluster_callbacks, run, earlier)
+        result = self._cluster(network, data, seeds, cluster_callbacks, run, earlier)
         until = sum(earlier["seconds"].values())
         self.seconds_ = {**earlier["seconds"], "cluster": run.seconds - until}
         self.history_ = {"pretrain": earlier["pretraining"], "cluster": result.history}
@@ -115,12 +121,12 @@ class DeepClusterer(
         phases.warn_of_empty_clusters(self.labels_, self.n_clusters)
 
     def _start(
-        self, network: Any, X: np.ndarray, seeds: SeedStream, run: RunState, callbacks: Any
+        self, network: Any, data: ResidentData, seeds: SeedStream, run: RunState, callbacks: Any
     ) -> dict[str, Any]:
         """Pretrain and place the centres; return the pretraining's history and the seconds."""
-        pretraining = self._pretrain(network, X, seeds, callbacks, run)
+        pretraining = self._pretrain(network, data, seeds, callbacks, run)
         pretrain_seconds = run.seconds
-        embedding = network.embed(X).astype(np.float64)
+        embedding = network.embed(data.X).astype(np.float64)
         if not np.isfinite(embedding).all():
             raise diverged("The embedding became nan in pretraining")
         centers = phases.kmeans(embedding, self.n_clusters, seeds.seed("kmeans"))
@@ -129,7 +135,7 @@ class DeepClusterer(
         return {"pretraining": pretraining, "seconds": seconds}
 
     def _pretrain(
-        self, network: Any, X: Any, seeds: SeedStream, callbacks: Any, run: RunState
+        self, network: Any, data: ResidentData, seeds: SeedStream, callbacks: Any, run: RunState
     ) -> list[Any]:
         if self.pretrained_weights is not None:
             weights.load_weights(
@@ -141,7 +147,9 @@ class DeepClusterer(
             run.add_seconds(known.seconds)
             return list(known.history)
         model = ReconstructionModel(
-            network.autoencoder, X, **self._training_options(self.aug_pretrain, seeds, "pretrain")
+            network.autoencoder,
+            data,
+            **self._training_options(self.aug_pretrain, seeds, "pretrain"),
         )
         params = self.resolved_params()
         optimizer = phases.make_optimizer(
@@ -161,14 +169,14 @@ class DeepClusterer(
     def _cluster(
         self,
         network: Any,
-        X: Any,
+        data: ResidentData,
         seeds: SeedStream,
         callbacks: Any,
         run: RunState,
         earlier: dict[str, Any],
     ) -> Any:
         model = self._clustering_model(
-            network, X, **self._training_options(self.aug_cluster, seeds, "cluster")
+            network, data, **self._training_options(self.aug_cluster, seeds, "cluster")
         )
         params = self.resolved_params()
         optimizer = phases.make_optimizer(params["optimizer"], params["learning_rate"])
@@ -187,11 +195,11 @@ class DeepClusterer(
             verbose=self.verbose,
         )
 
-    def _clustering_model(self, network: Any, X: Any, **options: Any) -> ClusteringModel:
+    def _clustering_model(self, network: Any, data: Any, **options: Any) -> ClusteringModel:
         return SoftAssignmentModel(
             network.autoencoder,
             network.clustering,
-            X,
+            data,
             clustering_weight=self.settings.clustering_weight,
             reconstruction_weight=self.settings.reconstruction_weight,
             **options,

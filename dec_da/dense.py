@@ -217,11 +217,11 @@ class FcDCN(DenseClusterer):
         )
         self.move_centers = move_centers
 
-    def _clustering_model(self, network: Any, X: Any, **options: Any) -> ClusteringModel:
+    def _clustering_model(self, network: Any, data: Any, **options: Any) -> ClusteringModel:
         return HardAssignmentModel(
             network.autoencoder,
             network.clustering,
-            X,
+            data,
             move_centers=self.move_centers,
             **options,
         )

@@ -15,14 +15,32 @@ from dec_da.augmentation import RandomAffine
 from dec_da.autoencoders import Autoencoder
 
 
+class ResidentData:
+    """The samples of a fit, on the device once for all its phases.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...)
+
+    Attributes
+    ----------
+    variable : keras.Variable or None
+        None for an array in a file (np.memmap of a gigabyte or more).
+    """
+
+    def __init__(self, X: np.ndarray):
+        self.X = X
+        self.variable = None if stays_in_file(X) else backend.held(X, "data")
+
+
 class _ImageModel(SteppedModel):
     """Abstract: gathers mini-batches of the data and augments them.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, ...)
-        The clean data, in the encoder's layout. It stays on the device; of an array in a file
-        (np.memmap of a gigabyte or more), blocks of rows are fed.
+    X : ndarray of shape (n_samples, ...), or ResidentData
+        The clean data, in the encoder's layout. It stays on the device; of an array in a file,
+        blocks of rows are fed.
     image_shape : tuple of int, optional
         (height, width, channels) of a sample; needed to augment.
     augment_seed : int, optional
@@ -33,15 +51,18 @@ class _ImageModel(SteppedModel):
 
     def __init__(
         self,
-        X: np.ndarray,
+        X: np.ndarray | ResidentData,
         image_shape: tuple[int, ...] | None,
         augment_seed: int | None,
         precision: str = "float32",
     ):
         super().__init__(precision=precision)
-        self.X = X if stays_in_file(X) else None
-        self.data = self.add_resident(X, "data") if self.X is None else None
-        self.n_samples, self.sample_shape = len(X), X.shape[1:]
+        samples = X if isinstance(X, ResidentData) else ResidentData(X)
+        self.data = samples.variable
+        self.X = samples.X if self.data is None else None
+        if self.data is not None:
+            self.share_resident(self.data)
+        self.n_samples, self.sample_shape = len(samples.X), samples.X.shape[1:]
         self.image_shape = image_shape or ()
         self.augment = None if augment_seed is None else RandomAffine(seed=augment_seed)
 
@@ -86,7 +107,7 @@ class ReconstructionModel(_ImageModel):
     The augmented image is its own target (SPEC 1.2).
     """
 
-    def __init__(self, autoencoder: Autoencoder, X: np.ndarray, **options: Any):
+    def __init__(self, autoencoder: Autoencoder, X: np.ndarray | ResidentData, **options: Any):
         super().__init__(X, **options)
         self.encoder = autoencoder.encoder
         self.decoder = autoencoder.decoder
@@ -123,7 +144,7 @@ class ClusteringModel(_ImageModel):
         self,
         autoencoder: Autoencoder,
         clustering: ClusteringLayer,
-        X: np.ndarray,
+        X: np.ndarray | ResidentData,
         reconstruction_weight: float = 0.0,
         **options: Any,
     ):
@@ -133,7 +154,7 @@ class ClusteringModel(_ImageModel):
         self.reconstruction_weight = reconstruction_weight
         if reconstruction_weight:
             self.decoder = autoencoder.decoder
-        self.labels = np.full(len(X), -1)
+        self.labels = np.full(self.n_samples, -1)
         self.is_finite = True
         self.means = {name: keras.metrics.Mean(name) for name in self.loss_names}
         reads = [*self.encoder.variables, *clustering.variables, *self.fixed]

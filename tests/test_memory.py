@@ -1,4 +1,4 @@
-"""Arrays in files are trained on in bounded memory: peaks of processes of their own."""
+"""Peak memory of training, in processes of their own: on arrays in files, and on arrays."""
 
 import subprocess
 import sys
@@ -48,6 +48,16 @@ model = KingdraCluster(
 assert model.predict_proba(X).shape == (n_samples, 4)
 """
 
+TWICE = """
+from dec_da import FcDEC
+X = np.array(X)
+for _ in range(2):
+    model = FcDEC(
+        10, layer_sizes=(16, 10), pretrain_epochs=1, max_iter=4, update_interval=2, tol=0,
+        random_state=0,
+    ).fit(X)
+"""
+
 
 def write_blobs(path, n_samples, n_features, n_blobs):
     """Write float32 samples around some centres, block by block."""
@@ -89,3 +99,14 @@ def test_a_large_file_needs_little_more_than_a_small_one(tmp_path, code, shape, 
     finally:
         path.unlink()
     assert many - few < most, (few, many)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_fits_hold_the_data_once_more(tmp_path):
+    path, shape = tmp_path / "x.npy", (8_000, 4_000)
+    write_blobs(path, *shape, 10)
+    few, many = (peak_megabytes(TWICE, path, n) for n in (1_000, shape[0]))
+    data = 4 * shape[1] * (shape[0] - 1_000) / 2**20
+    # The array itself, both phases' copy, and what TensorFlow's pool keeps of the first fit's.
+    assert many - few < 3.4 * data, (few, many, data)
