@@ -6,12 +6,15 @@ python -m benchmarks [--only NAME ...] [--quick] [--json FILE]
 import argparse
 import importlib
 import json
+import multiprocessing
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import as_table
+from benchmarks.memory import peak_mb
+from benchmarks.rows import Row, as_table
 from clustering_common.results import environment
 
 # Each is a module with ``rows(quick)``.
@@ -27,6 +30,20 @@ NAMES = (
 SEED = 0
 
 
+def measured(name: str, quick: bool) -> tuple[list[Row], float]:
+    """Return the rows of a benchmark and the peak memory of this process, in MB."""
+    warnings.simplefilter("ignore")  # of runs too short to cluster anything
+    rows = importlib.import_module(f"benchmarks.{name}").rows(quick)
+    return rows, peak_mb()
+
+
+def measured_alone(name: str, quick: bool) -> tuple[list[Row], float]:
+    """Return what `measured` does in a process of its own, whose peak no other benchmark made."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        return pool.submit(measured, name, quick).result()
+
+
 def main() -> None:
     """Measure, print each table as it is done, and write the JSON where asked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -35,17 +52,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller data")
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for all figures")
     args = parser.parse_args()
-    warnings.simplefilter("ignore")  # of runs too short to cluster anything
     about = {**environment(), "seed": SEED, "quick": args.quick}
     print(f"{about['device']}, commit {about['commit']}")
     found: dict[str, list[dict[str, Any]]] = {}
+    peaks: dict[str, float] = {}
     begin = time.monotonic()
     for name in args.only:
-        rows = importlib.import_module(f"benchmarks.{name}").rows(args.quick)
+        rows, peaks[name] = measured_alone(name, args.quick)
         found[name] = [row.as_dict() for row in rows]
-        print(f"\n{name}\n{as_table(rows)}", flush=True)
+        print(f"\n{name}, peak memory {peaks[name]:,.0f} MB\n{as_table(rows)}", flush=True)
         if args.json:
-            args.json.write_text(json.dumps({**about, "rows": found}, indent=2) + "\n")
+            record = {**about, "peak_mb": peaks, "rows": found}
+            args.json.write_text(json.dumps(record, indent=2) + "\n")
     print(f"\n{time.monotonic() - begin:.0f} s")
 
 
