@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.memory import peak_mb
 from benchmarks.rows import Row
 
-SIZES = (10_000, 20_000, 40_000)
-WHOLE = (10_000, 20_000, 40_000, 70_000)
+QUICK = (5_000, 10_000, 20_000)
+SIZES = (10_000, 20_000, 40_000, 70_000)
 N_FEATURES, BATCH = 784, 256
 
 
@@ -45,7 +45,7 @@ def run_once(n_samples: int) -> dict[str, Any]:
 
 def rows(quick: bool) -> list[Row]:
     """Return the exponent of time, and the growth of memory beside that of the data."""
-    sizes = SIZES if quick else WHOLE
+    sizes = QUICK if quick else SIZES
     runs = []
     for n_samples in sizes:
         command = [sys.executable, "-m", "benchmarks.scaling", str(n_samples)]
