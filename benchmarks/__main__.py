@@ -27,17 +27,21 @@ NAMES = (
     "scaling",
     "checkpoint",
 )
+PARENTS = ("agreement_graph", "scaling")
 SEED = 0
 
 
-def measured(name: str, quick: bool) -> tuple[list[Row], float]:
-    """Return the rows of a benchmark and the peak memory of this process, in MB."""
+def measured(name: str, quick: bool) -> tuple[list[Row], float | None]:
+    """Return the rows of a benchmark and the peak memory of this process, in MB.
+
+    None for those that start processes of their own, whose peaks are in their rows.
+    """
     warnings.simplefilter("ignore")  # of runs too short to cluster anything
     rows = importlib.import_module(f"benchmarks.{name}").rows(quick)
-    return rows, peak_mb()
+    return rows, None if name in PARENTS else peak_mb()
 
 
-def measured_alone(name: str, quick: bool) -> tuple[list[Row], float]:
+def measured_alone(name: str, quick: bool) -> tuple[list[Row], float | None]:
     """Return what `measured` does in a process of its own, whose peak no other benchmark made."""
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh) as pool:
@@ -55,12 +59,13 @@ def main() -> None:
     about = {**environment(), "seed": SEED, "quick": args.quick}
     print(f"{about['device']}, commit {about['commit']}")
     found: dict[str, list[dict[str, Any]]] = {}
-    peaks: dict[str, float] = {}
+    peaks: dict[str, float | None] = {}
     begin = time.monotonic()
     for name in args.only:
         rows, peaks[name] = measured_alone(name, args.quick)
         found[name] = [row.as_dict() for row in rows]
-        print(f"\n{name}, peak memory {peaks[name]:,.0f} MB\n{as_table(rows)}", flush=True)
+        peak = "" if peaks[name] is None else f", peak memory {peaks[name]:,.0f} MB"
+        print(f"\n{name}{peak}\n{as_table(rows)}", flush=True)
         if args.json:
             record = {**about, "peak_mb": peaks, "rows": found}
             args.json.write_text(json.dumps(record, indent=2) + "\n")

@@ -1,8 +1,8 @@
 """FcDEC-DA's training steps against what people write today: Keras `fit`, images made on the host.
 
 The plain way feeds ``fit`` from Keras's ImageDataGenerator, as the release of DEC-DA does, which
-shifts and rotates the images of a mini-batch one by one. Ours and the plain way run in turns in one
-process, with the same network, optimiser and batch.
+shifts and rotates the images of a mini-batch one by one, on one thread. Ours and the plain way run
+in turns in one process, with the same network, optimiser and batch.
 """
 
 import math
@@ -69,7 +69,7 @@ def plain_clustering() -> Callable[[int], None]:
 
 def _fitting(model: keras.Model, targets: np.ndarray | None) -> Callable[[int], None]:
     data = batches(targets)
-    return lambda n_steps: model.fit(data, steps_per_epoch=n_steps, verbose=0)
+    return lambda n_steps: model.fit(data, steps_per_epoch=n_steps, shuffle=False, verbose=0)
 
 
 def rows(quick: bool) -> list[Row]:

@@ -107,7 +107,8 @@ def feed(blocks: Iterator[Any]) -> Any:
 def held(array: np.ndarray, name: str) -> keras.Variable:
     """Return a variable, not trained, that holds an array on the device.
 
-    Memory grows by the array once, while it is made too.
+    Memory grows by the array once at most, while it is made too. Under JAX on a CPU the variable
+    may be the array itself, which must then stay as it is.
     """
     return _of_engine("held")(array, name)
 

@@ -19,6 +19,7 @@ from clustering_common.backend_tensorflow_xla import normal as normal
 
 JIT_COMPILE = False
 LARGE_BYTES = 2**20  # of an array whose second copy counts
+ALIGNMENT = 64  # bytes
 PRECISIONS = ("float32", "tf32")
 
 
@@ -120,7 +121,7 @@ def _dataset(blocks: Iterator[Any]) -> Any:
 
 
 def held(array: np.ndarray, name: str) -> keras.Variable:
-    """Return a variable that is made without a second copy of a large array on the way."""
+    """Return a variable of a copy of the array, made without another copy on the way."""
     if tf.distribute.has_strategy() or array.nbytes < LARGE_BYTES:
         return backend_defaults.held(array, name)
     return _Held(
@@ -133,26 +134,40 @@ def held(array: np.ndarray, name: str) -> keras.Variable:
 
 
 class _Held(keras.Variable):
-    """A variable whose initialiser returns a NumPy array, of which it takes over the tensor."""
+    """A variable whose initialiser returns a NumPy array."""
 
     def _initialize_with_initializer(self, initializer: Callable[..., np.ndarray]) -> None:
-        array, token = initializer(), next(_TOKENS)
+        array = initializer()
+        # The one kind of variable that can be made before its value; it has no public name.
         variable = UninitializedVariable(
             shape=array.shape, dtype=array.dtype, trainable=False, name=self.name
         )
-        _TAKEN_OVER[token] = array
-        _take_over(variable.handle, tf.constant(token), variable.dtype)
+        token = next(_TOKENS)
+        _ARRAYS[token] = array
+        try:
+            _take_copy(variable.handle, tf.constant(token), variable.dtype)
+        finally:
+            del _ARRAYS[token]
         self._initialize(variable)
 
 
-_TOKENS, _TAKEN_OVER = itertools.count(), dict[int, np.ndarray]()
+_TOKENS, _ARRAYS = itertools.count(), dict[int, np.ndarray]()
 
 
-@tf.function(autograph=False)
-def _take_over(handle: Any, token: Any, dtype: Any) -> None:
-    """Let a variable have an array's tensor: its own within a graph, a copy of it outside."""
-    value = tf.numpy_function(lambda number: _TAKEN_OVER.pop(int(number)), [token], dtype)
+@tf.function(autograph=False, reduce_retracing=True)
+def _take_copy(handle: Any, token: Any, dtype: Any) -> None:
+    """Let a variable be a copy of an array: its own within a graph, copied once more outside."""
+    value = tf.numpy_function(lambda number: _aligned_copy(_ARRAYS[int(number)]), [token], dtype)
     tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+
+
+def _aligned_copy(array: np.ndarray) -> np.ndarray:
+    """Return a copy that lies in memory as TensorFlow's arrays do, which takes it as it is."""
+    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def prepare_optimizer(optimizer: Any) -> None:

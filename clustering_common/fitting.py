@@ -13,7 +13,7 @@ from clustering_common.persistence import unchanged_on_failure
 from clustering_common.progress import logger, show_progress
 from clustering_common.run_state import RunState, run_identity
 
-COLLECT_BYTES = 64 * 2**20  # of X, from which on a second's wait is worth its memory
+COLLECT_BYTES = 4 * 2**20  # of X, from which on its copy is worth a third of a second
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 CALLBACKS = ("callbacks", "pretrain_callbacks")  # arguments of fit, in the order of `_fit`
 CHECKPOINTS = """checkpoint_dir : path-like, optional
