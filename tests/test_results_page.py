@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import results_page
+from clustering_common.record import checksum
 
 
 def write(folder, name, **record):
@@ -45,6 +46,23 @@ def test_rows_stand_beside_the_paper(tmp_path):
     assert "- FcIDEC: `python run b`" in usps
     kingdra = page.split("## Kingdra")[1]
     assert "| Ladder-IM-ensemble | 0.951 ± 0.004 | 0.750 ± 0.000 | - | 0.500 " in kingdra
+
+
+def test_kept_runs_name_no_folder_of_the_machine(tmp_path):
+    own = {"batch_size": 256, "layer_sizes": [500, 500, 2000, 10], "random_state": 4}
+    grid = tmp_path / "my grid"
+    write(
+        grid, "usps/FcIDEC/trial4", **dec_record(4, 0.5, **own) | {"sha256": "of the whole"},
+        pretraining_of=str(grid / "usps/FcDEC/trial4"),
+        command=f"run_exp.py --trials 5 --save-dir '{grid}' --data-dir data",
+    )  # fmt: skip
+    results_page.keep(grid, tmp_path / "kept")
+    text = (tmp_path / "kept/usps/FcIDEC/seed4/results.json").read_text()
+    record = json.loads(text)
+    assert str(tmp_path) not in text
+    assert record["command"] == "run_exp.py --trials 5 --save-dir 'my grid' --data-dir data"
+    assert record["pretraining_of"] == "../../FcDEC/trial4"
+    assert record.pop("sha256") == checksum(record)
 
 
 def test_runs_are_kept_in_their_places(tmp_path):
