@@ -43,8 +43,8 @@ DEVIATIONS = """\
   They were chosen with the labels in sight, by seeds 0, 1 and 2 (Kingdra: by seed 0), which
   flatters a little; seeds 3 and 4 took no part in the choice. The convolutional methods keep the
   paper's network, which is made for larger images.
-- **Seconds** of the DEC family on digits were taken beside other work on both cores; alone, FcDEC-DA
-  takes about half as long.
+- **Seconds** of the DEC family on digits were taken beside other work on both cores; alone,
+  FcDEC-DA takes about half as long.
 - **FcDCN** was never released; it follows the paper's text: the centres stay where k-means put
   them.
 - **Kingdra** predicts with batch statistics of the whole training data, where the release uses
