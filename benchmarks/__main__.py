@@ -4,17 +4,13 @@ python -m benchmarks [--only NAME ...] [--quick] [--json FILE]
 """
 
 import argparse
-import importlib
 import json
-import multiprocessing
 import time
-import warnings
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memory import peak_mb
-from benchmarks.rows import Row, as_table
+from benchmarks.alone import measured_alone
+from benchmarks.rows import as_table
 from clustering_common.results import environment
 
 # Each is a module with ``rows(quick)``.
@@ -27,25 +23,7 @@ NAMES = (
     "scaling",
     "checkpoint",
 )
-PARENTS = ("agreement_graph", "scaling")
 SEED = 0
-
-
-def measured(name: str, quick: bool) -> tuple[list[Row], float | None]:
-    """Return the rows of a benchmark and the peak memory of this process, in MB.
-
-    None for those that start processes of their own, whose peaks are in their rows.
-    """
-    warnings.simplefilter("ignore")  # of runs too short to cluster anything
-    rows = importlib.import_module(f"benchmarks.{name}").rows(quick)
-    return rows, None if name in PARENTS else peak_mb()
-
-
-def measured_alone(name: str, quick: bool) -> tuple[list[Row], float | None]:
-    """Return what `measured` does in a process of its own, whose peak no other benchmark made."""
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-        return pool.submit(measured, name, quick).result()
 
 
 def main() -> None:
