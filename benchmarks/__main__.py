@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.alone import measured_alone
+from benchmarks.alone import measured, measured_alone
 from benchmarks.rows import as_table
 from clustering_common.results import environment
 
@@ -31,7 +31,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", default=NAMES,
                         help=f"of {', '.join(NAMES)}")  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and smaller data")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer rounds, smaller data, no peak memory",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="file for all figures")
     args = parser.parse_args()
     about = {**environment(), "seed": SEED, "quick": args.quick}
@@ -40,9 +44,9 @@ def main() -> None:
     peaks: dict[str, float | None] = {}
     begin = time.monotonic()
     for name in args.only:
-        rows, peaks[name] = measured_alone(name, args.quick)
+        rows, peaks[name] = measured(name, quick=True) if args.quick else measured_alone(name)
         found[name] = [row.as_dict() for row in rows]
-        peak = "" if peaks[name] is None else f", peak memory {peaks[name]:,.0f} MB"
+        peak = f", peak memory {peaks[name]:,.0f} MB" if peaks[name] else ""
         print(f"\n{name}{peak}\n{as_table(rows)}", flush=True)
         if args.json:
             record = {**about, "peak_mb": peaks, "rows": found}

@@ -75,7 +75,7 @@ def _fitting(model: keras.Model, targets: np.ndarray | None) -> Callable[[int], 
 def rows(quick: bool) -> list[Row]:
     """Return a row for each phase: how many times as fast ours is."""
     found = []
-    rounds = 5 if quick else 15
+    rounds = 3 if quick else 15
     for phase, ours, plain in (
         ("pretraining", lambda: pretraining_model("Fc", True), plain_pretraining),
         ("clustering", lambda: clustering_model("FcDEC", True), plain_clustering),

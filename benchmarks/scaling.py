@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.memory import peak_mb
 from benchmarks.rows import Row
 
-QUICK = (4_000, 8_000, 16_000)
+QUICK = (4_000, 16_000)
 SIZES = (10_000, 20_000, 40_000, 70_000)
 N_FEATURES, BATCH = 784, 256
 

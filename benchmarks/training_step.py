@@ -155,7 +155,7 @@ def rows(quick: bool) -> list[Row]:
 
 def _effort(name: str, quick: bool) -> tuple[int, int]:
     """Return rounds, and steps of an arm in each: many short rounds, as the machine is shared."""
-    return 7 if quick else 51, 4 if name.startswith("Conv") else 10
+    return 5 if quick else 51, 4 if name.startswith("Conv") else 10
 
 
 if __name__ == "__main__":
