@@ -161,9 +161,9 @@ def test_a_pipeline_pretrains_on_what_it_scaled(blobs, monkeypatch):
     seen = []
     original = FcDEC._pretrain
 
-    def pretrain(self, network, X, *args):
-        seen.append((self.pretrained_weights is None, float(np.abs(X.mean(axis=0)).max())))
-        return original(self, network, X, *args)
+    def pretrain(self, network, data, *args):
+        seen.append((self.pretrained_weights is None, float(np.abs(data.X.mean(axis=0)).max())))
+        return original(self, network, data, *args)
 
     monkeypatch.setattr(FcDEC, "_pretrain", pretrain)
     select_k.select_k(make_pipeline(StandardScaler(), FcDEC(**DEC)), blobs, [2, 3], n_seeds=1)
