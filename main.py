@@ -183,6 +183,11 @@ def load_task(args: argparse.Namespace) -> Any:
     return Task(args.dataset, dataset.images, dataset.labels)
 
 
+def inputs(args: argparse.Namespace) -> dict[str, str | None]:
+    """Return the files of the data by their flags."""
+    return {"--data": args.data, "--labels": args.labels}
+
+
 def make_estimator(args: argparse.Namespace) -> Any:
     """Return the estimator that the arguments ask for."""
     from dec_da import presets
@@ -196,10 +201,14 @@ def make_estimator(args: argparse.Namespace) -> Any:
 def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
     """Train, write the files, print the table and the closing line."""
     from clustering_common.run_folder import RunFolder
-    from dec_da import experiment, presets
+    from dec_da import experiment, presets, run_files
 
     needed = experiment.needed(task)
     place = RunFolder(args.save_dir, resume=args.resume, every=args.checkpoint_every, needed=needed)
+    place.check_inputs(inputs(args), run_files.WRITTEN)
+    # A run may begin with the autoencoder of its own folder, which then stays.
+    weights = {"--pretrained-weights": args.pretrained_weights}
+    place.check_inputs(weights, run_files.STALE)
     method = presets.paper_name(estimator)
     record = experiment.train(
         estimator, task, place, method=method, seed=args.random_state,
@@ -236,9 +245,12 @@ def test(args: argparse.Namespace, estimator: Any, task: Any) -> None:
     """Score trained weights and print the closing line; of files, write where each belongs."""
     from clustering_common.callbacks import scores
     from clustering_common.run_folder import RunFolder
+    from clustering_common.samples_file import SAMPLES_FILE
     from dec_da import experiment
 
     place = RunFolder(args.save_dir) if task.names else None
+    if place is not None:
+        place.check_inputs(inputs(args), [SAMPLES_FILE])
     estimator.load_weights(args.weights, task.X.shape[1:])
     labels = estimator.predict(task.X)
     if place is not None:

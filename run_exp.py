@@ -107,6 +107,8 @@ def run_config(args: argparse.Namespace) -> None:
     path = args.save_dir or f"results/{config.name}"
     needed = experiment.needed(data)
     place = RunFolder(path, resume=args.resume, every=args.checkpoint_every, needed=needed)
+    given = {"CONFIG": args.config, **experiment.input_paths(config, args.data_dir or ".")}
+    place.check_inputs(given, experiment.WRITTEN)
 
     say = functools.partial(print, flush=True) if args.verbose else lambda line: None
     record = experiment.run(

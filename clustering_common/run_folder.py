@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,26 @@ class RunFolder:
     def has_begun(self) -> bool:
         """Whether there is a checkpoint to go on from."""
         return bool(CheckpointFolder(self.checkpoints).paths())
+
+    def check_inputs(self, inputs: Mapping[str, Any], written: Iterable[str]) -> None:
+        """Raise ValueError if the run would remove or replace a file that it reads.
+
+        Parameters
+        ----------
+        inputs : mapping of str to path-like or None
+            What the user gave, by the name of the flag or key.
+        written : iterable of str
+            Names of the files in this folder that the run removes or writes.
+        """
+        there = [path for path in (self.path / name for name in written) if path.exists()]
+        for name, given in inputs.items():
+            source = Path(given).expanduser() if given else None
+            if source and source.exists() and any(path.samefile(source) for path in there):
+                raise ValueError(
+                    f"{name} must not be a file that the run replaces; got {str(given)!r}, where a "
+                    f"run in {str(self.path)!r} writes its own. Give another --save-dir, or rename "
+                    "the file."
+                )
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from sklearn.base import clone
 
 from clustering_common.backend import PRECISIONS
 from clustering_common.checks import check_choice, check_flag, check_number, check_verbose
+from clustering_common.seeds import SeedStream
 
 RESOLVED = ("optimizer", "learning_rate", "pretrain_optimizer", "pretrain_learning_rate")
 USUAL_RATES = {"sgd": 0.01, "adam": 0.001, "adamw": 0.001, "rmsprop": 0.001}  # Keras's own
@@ -32,6 +33,7 @@ class MethodArguments:
     # What the estimator has.
     get_params: Any
     _check_to_fit: Any
+    _check_n_samples: Any
     n_clusters: int
     alpha: float
     batch_size: int
@@ -48,10 +50,21 @@ class MethodArguments:
         """Raise unless the arguments of the network's layers are usable."""
         raise NotImplementedError
 
-    def check(self, sample_shape: tuple[int, ...]) -> None:
-        """Raise, as `fit` would, unless all arguments and samples of this shape are usable."""
+    def check(self, sample_shape: tuple[int, ...], n_samples: int | None = None) -> None:
+        """Raise, as `fit` would, unless all arguments and samples of this shape are usable.
+
+        Parameters
+        ----------
+        sample_shape : tuple of int
+        n_samples : int, optional
+            Whether so many are enough is checked too, and whether ``pretrained_weights`` fit.
+        """
         self._check_to_fit()
-        clone(self)._set_sample_shape(tuple(sample_shape))
+        copy = clone(self)
+        input_shape = copy._set_sample_shape(tuple(sample_shape))
+        if n_samples is not None:
+            self._check_n_samples(n_samples)
+            copy._load_pretrained(copy._make_network(input_shape, SeedStream(0)))
 
     def resolved_params(self) -> dict[str, Any]:
         """Return all parameters, with the paper's own in the place of None."""

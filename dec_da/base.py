@@ -137,10 +137,7 @@ class DeepClusterer(
     def _pretrain(
         self, network: Any, data: ResidentData, seeds: SeedStream, callbacks: Any, run: RunState
     ) -> list[Any]:
-        if self.pretrained_weights is not None:
-            weights.load_weights(
-                self.pretrained_weights, network.autoencoder.layers, ignored=["clustering"]
-            )
+        if self._load_pretrained(network):
             return []
         if (known := self._known_pretraining) is not None:
             weights.load_weights(known.weights, network.autoencoder.layers)
@@ -165,6 +162,14 @@ class DeepClusterer(
             run=run,
             verbose=self.verbose,
         )
+
+    def _load_pretrained(self, network: Any) -> bool:
+        """Load ``pretrained_weights`` if there are any, and return whether there are."""
+        if self.pretrained_weights is None:
+            return False
+        layers = network.autoencoder.layers
+        weights.load_weights(self.pretrained_weights, layers, ignored=["clustering"])
+        return True
 
     def _cluster(
         self,

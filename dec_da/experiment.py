@@ -120,6 +120,8 @@ def train(
     """
     identity = run_identity(estimator, task.X, task.labels, task.names)
     names = {"method": method, "seed": seed, "paper": paper or {}}
+    # An earlier run's checkpoints are dropped only for a run that can begin.
+    estimator.check(task.X.shape[1:], len(task.X))
     with place.held():
         record = place.finished(identity)
         if record is None:

@@ -23,6 +23,7 @@ MODEL_FILE = "model_final.h5"
 LABELS_FILE = "labels.npy"
 STALE = (MODEL_FILE, LABELS_FILE, SAMPLES_FILE, "results.json", "log.csv", *REPORT_FILES)
 NEEDED = (MODEL_FILE, LABELS_FILE, "log.csv", AUTOENCODER_FILE)
+WRITTEN = (*STALE, AUTOENCODER_FILE, PRETRAIN_LOG)
 
 
 class AutoencoderWriter(keras.callbacks.Callback):

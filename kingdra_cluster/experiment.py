@@ -13,7 +13,7 @@ from clustering_common.datasets import load_dataset
 from clustering_common.identity import data_hash
 from clustering_common.prepare_layout import FOLDERS, X_NAME, Y_NAME
 from clustering_common.progress import Progress
-from clustering_common.record import MEASURES
+from clustering_common.record import MEASURES, RESULTS
 from clustering_common.report import FILES as REPORT_FILES
 from clustering_common.report import Fitted, write_run_report
 from clustering_common.run_folder import RunFolder
@@ -26,6 +26,7 @@ from kingdra_cluster.configs import Config
 TOLD = ("acc", "nmi", "pseudo_acc", "coverage", "member_agreement", "loss")  # of an iteration
 MODEL_FILE = "model.h5"
 NEEDED = (MODEL_FILE, "labels.npy", "history.json")
+WRITTEN = (*NEEDED, SAMPLES_FILE, RESULTS, *REPORT_FILES)
 
 
 def needed(data: UserData) -> tuple[str, ...]:
@@ -47,8 +48,17 @@ class EarlierFiles(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Remove them after the first iteration."""
-        for name in (*NEEDED, SAMPLES_FILE, "results.json", *REPORT_FILES):
+        for name in WRITTEN:
             (self.folder / name).unlink(missing_ok=True)
+
+
+def input_paths(config: Config, data_dir: str) -> dict[str, Path | None]:
+    """Return the files that a config names, by its keys."""
+    values = {key: getattr(config, key) for key in ("training_path", "ground_truth_path")}
+    return {
+        key: Path(data_dir) / Path(value).expanduser() if value else None
+        for key, value in values.items()
+    }
 
 
 def load_data(config: Config, data_dir: str) -> UserData:
@@ -67,9 +77,7 @@ def load_data(config: Config, data_dir: str) -> UserData:
             dataset.vectors, dataset.labels, image_shape=image_shape(dataset.images.shape)
         )
     paths = []
-    for key in ("training_path", "ground_truth_path"):
-        value = getattr(config, key)
-        path = Path(data_dir) / Path(value).expanduser() if value else None
+    for key, path in input_paths(config, data_dir).items():
         is_folder = path is not None and key == "training_path" and path.is_dir()  # of images
         if path is not None and not path.is_file() and not is_folder:
             raise FileNotFoundError(
