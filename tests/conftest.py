@@ -32,13 +32,16 @@ if keras.backend.backend() != "tensorflow":
 def compiled_once(tmp_path_factory):
     """Let JAX compile equal programs once: each fit traces its own, most equal an earlier one's.
 
-    The processes that tests start compile on their own, but for those that test_kill.py kills.
+    The workers of xdist share what they compile. One that reads what another is writing compiles
+    on its own. The processes that tests start do too, but for those that test_kill.py kills.
     """
     if keras.backend.backend() != "jax":
         return
     import jax
 
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
