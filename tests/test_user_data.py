@@ -190,6 +190,9 @@ def test_pickles_are_refused(tmp_path, write):
     raises_line("must be a .npy file; got pickled objects", tmp_path / "x.npy")
     np.savez(tmp_path / "x.npz", x=np.array([[{}]]))
     raises_line("array 'x' intact; got pickled objects", tmp_path / "x.npz")
+    np.save(tmp_path / "y.npy", np.array(["a", "b"], object))
+    text = r"pickled objects, .*\. Save labels as text or integers, astype\(str\)"
+    raises_line(text, write(np.ones((2, 2)), "good.npy"), tmp_path / "y.npy")
 
 
 def test_ambiguous_keys(write):
@@ -320,6 +323,15 @@ def test_a_csv_line_without_end(write, monkeypatch):
 
 def test_a_long_cell_is_not_repeated_in_full(write):
     raises_line(f"got '{'x' * 60}' in line 2, column 1", write("1\n" + "x" * 9999, "x.csv"))
+
+
+def test_too_much_for_memory_is_saved_to_be_read_by_blocks(write, monkeypatch):
+    path, both = write(np.ones((9, 9)), "x.npy"), write({"x": np.ones((9, 9))}, "x.npz")
+    monkeypatch.setattr(array_files, "memory_bytes", lambda: 600)
+    raises_line(r"got 648 bytes of memory needed, more than 600\. Save it by np.save as fl", path)
+    raises_line(
+        r"got 776 bytes declared .* Write it with np.save as float32, which is read block", both
+    )
 
 
 def test_packed_zeros_are_refused(write, tmp_path, monkeypatch):
