@@ -189,6 +189,12 @@ def test_tables_are_utf8_wherever_they_are_written(tmp_path):
     assert rows_of(tmp_path / "x.csv") == [{"file": "ä"}]
 
 
+def test_messages_name_the_flag_of_the_size(folder, tmp_path, capsys):
+    save(folder / "z.png", np.zeros((9, 6)))
+    assert cli.run(main.command, ["--data", str(folder), *TINY, "-d", str(tmp_path / "o")]) == 2
+    assert "got 9 x 6. Give --image-size; all are resized to it." in capsys.readouterr().err
+
+
 def test_testing_tells_each_files_cluster_too(folder, tmp_path, handlers, capsys):
     argv = ["--data", str(folder), "--image-size", "8", "-v", "0"]
     assert cli.run(main.command, [*argv, *TINY, "-d", str(tmp_path / "out")]) == 0
