@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from clustering_common import table_columns
 from clustering_common.array_files import file_error
 
-__all__ = ["LABEL_NAMES", "is_number", "read_csv", "read_csv_labels"]
+__all__ = ["is_number", "read_csv", "read_csv_labels"]
 
-LABEL_NAMES = ("y", "labels", "label", "target")
 # A line is taken apart as a whole, at up to 30 bytes a character.
 MAX_LINE_CHARACTERS = 1 << 24
 
@@ -59,18 +59,6 @@ def is_number(cell: str) -> bool:
     return True
 
 
-def _header(source: Path, cells: Sequence[str]) -> tuple[bool, int | None]:
-    """Tell whether the first line of a .csv file is a header, and the column of the labels."""
-    names = [cell.strip().lower() for cell in cells]
-    columns = [column for column, name in enumerate(names) if name in LABEL_NAMES]
-    if len(columns) > 1:
-        found = f"the columns {', '.join(names[column] for column in columns)}"
-        wanted = "a .csv file with at most one column of labels"
-        raise file_error(source, wanted, found, "Rename or drop the others.")
-    is_header = bool(columns) or not any(is_number(cell) for cell in cells)
-    return is_header, columns[0] if columns else None
-
-
 def read_csv(source: Path) -> tuple[Any, Any]:
     """Return the numbers of a .csv file, and its column of labels if a header names one.
 
@@ -84,7 +72,7 @@ def read_csv(source: Path) -> tuple[Any, Any]:
     samples : ndarray of shape (n_samples, n_features), float32, or None
         None where there is nothing but labels.
     labels : list of str, or None
-        None where no header names a column of them.
+        None where no header names a column of them: label or labels.
 
     Raises
     ------
@@ -94,7 +82,8 @@ def read_csv(source: Path) -> tuple[Any, Any]:
     rows = _csv_rows(source)
     line, cells = next(rows)
     n_columns = len(cells)
-    is_header, label_column = _header(source, cells)
+    label_column = table_columns.label_column(source, table_columns.folded(cells))
+    is_header = label_column is not None or not any(map(is_number, cells))
     values: array[float] = array("f")
     labels: list[str] = []
     known: dict[str, str] = {}  # equal labels are kept once
@@ -137,7 +126,7 @@ def read_csv_labels(source: Path) -> list[str]:
     """
     rows = _csv_rows(source)
     _, cells = next(rows)
-    _, column = _header(source, cells)
+    column = table_columns.label_column(source, table_columns.folded(cells), is_alone=True)
     if column is None and len(cells) > 1:
         wanted = "a .csv file with one column, or with one named label in a header line"
         raise file_error(source, wanted, f"{len(cells)} columns", "Keep or name one column.")

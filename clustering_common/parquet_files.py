@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clustering_common import table_columns
 from clustering_common.array_files import MAX_EXPANSION, SMALL_BYTES, file_error, memory_bytes
-from clustering_common.csv_files import LABEL_NAMES
 
 __all__ = ["read_parquet", "read_parquet_labels"]
 
@@ -24,7 +24,7 @@ def read_parquet(source: Path) -> tuple[Any, Any]:
     """Return the numbers of a .parquet file, and its column of labels if there is one.
 
     As `csv_files.read_csv` reads tables: numbers keep their values, a missing one becomes NaN, the
-    column named label, labels, y or target holds the labels. An index of pandas is left out.
+    column named label or labels holds the labels. An index of pandas is left out.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def read_parquet_labels(source: Path) -> list[str]:
     Raises as `read_parquet` does, and where there are several columns and none is so named.
     """
     with _opened(source) as file:
-        columns, label = _columns(source, file)
+        columns, label = _columns(source, file, is_alone=True)
         if label is None and len(columns) != 1:
             wanted = "a .parquet file with one column, or with one named label"
             raise file_error(source, wanted, f"{len(columns)} columns", "Keep or name one column.")
@@ -117,17 +117,12 @@ def _is_text(kind: Any) -> bool:
     return any(test(kind) for test in tests)
 
 
-def _columns(source: Path, file: Any) -> tuple[list[int], int | None]:
+def _columns(source: Path, file: Any, *, is_alone: bool = False) -> tuple[list[int], int | None]:
     """Return the places of the columns of numbers, and of the labels."""
-    names = [name.strip().lower() for name in file.schema_arrow.names]
-    labels = [place for place, name in enumerate(names) if name in LABEL_NAMES]
-    if len(labels) > 1:
-        found = f"the columns {', '.join(names[place] for place in labels)}"
-        wanted = "a .parquet file with at most one column of labels"
-        raise file_error(source, wanted, found, "Rename or drop the others.")
-    indices = [place for place, name in enumerate(names) if INDEX.fullmatch(name)]
-    columns = [place for place in range(len(names)) if place not in {*labels, *indices}]
-    return columns, labels[0] if labels else None
+    names = table_columns.folded(file.schema_arrow.names)
+    label = table_columns.label_column(source, names, is_alone=is_alone)
+    left_out = {label, *(place for place, name in enumerate(names) if INDEX.fullmatch(name))}
+    return [place for place in range(len(names)) if place not in left_out], label
 
 
 def _check_number(source: Path, field: Any) -> None:

@@ -84,7 +84,7 @@ def load_user_data(
     - .npz and .h5 (.hdf5): samples under the key x, X or data, or as the only array beside the
       labels, or under `data_key`; labels under y, labels, label or target.
     - .csv: numbers between commas, one sample a line. A first line without any number, or with
-      a column named label, labels, y or target, is a header; that column holds the labels.
+      a column named label or labels, is a header; that column holds the labels.
     - .parquet: columns of numbers, and labels in a column of one of these names; wants pyarrow.
 
     Parameters
@@ -95,8 +95,8 @@ def load_user_data(
         A .npy file, or a dataset in one piece of a .h5 file, of float32, of a gigabyte and more,
         stays a file (np.memmap).
     labels_path : path, default=None
-        Labels, one for each sample, alone in a file of the same kinds. They take the place of
-        labels found in `path`.
+        Labels, one for each sample, alone in a file of the same kinds or in a column named label,
+        labels, y or target. They take the place of labels found in `path`.
     image_size, colour : optional
         Of a folder's images, as `image_files.load_images` takes them.
     data_key : str, default=None

@@ -107,15 +107,26 @@ CSV = {
     "header": ("width,height\n1,2\n3,4\n", [[1, 2], [3, 4]], None),
     "label last": ("a,b,label\n1,2,5\n3,4,0\n", [[1, 2], [3, 4]], [5, 0]),
     "label first": ("Label,0,1\ncat,2,3\ndog,4,5\n", [[2, 3], [4, 5]], ["cat", "dog"]),
-    "label between": ("a, Y ,b\n1,7,2\n3,8,4\n", [[1, 2], [3, 4]], [7, 8]),
-    "target": ("a,target\n1,0\n", [[1]], [0]),
+    "label between": ("a, LABEL ,b\n1,7,2\n3,8,4\n", [[1, 2], [3, 4]], [7, 8]),
     "labels": ("labels,a\n1,0\n", [[0]], [1]),
+    "coordinates": ("x,y\n1,7\n3,8\n", [[1, 7], [3, 8]], None),
+    "coordinates, label": ("x,y,label\n1,7,0\n3,8,0\n", [[1, 7], [3, 8]], [0, 0]),
+    "target": ("a,target\n1,0\n", [[1, 0]], None),
 }
 
 
 @pytest.mark.parametrize(("text", "X", "labels"), CSV.values(), ids=CSV)
 def test_csv(write, text, X, labels):
     check(load_user_data(write(text, "x.csv")), X, labels)
+
+
+@pytest.mark.parametrize("name", ["y", "Target"])
+def test_it_is_said_that_labels_may_be_learned_from(write, caplog, name):
+    load_user_data(write(f"a,{name}\n1,0\n", "x.csv"))
+    load_user_data(write("x,y\n1,0\n", "points.csv"))
+    load_user_data(write("a,y,label\n1,0,0\n", "z.csv"))
+    (line,) = caplog.messages
+    assert f"x.csv': the column {name.lower()} is taken as a feature; named label, it is" in line
 
 
 def test_csv_with_a_byte_order_mark(write):
@@ -125,7 +136,9 @@ def test_csv_with_a_byte_order_mark(write):
 
 def test_csv_of_labels(write):
     path = write("1,2\n3,4\n", "x.csv")
-    for text in ("5\n6\n", "label\n5\n6\n", "id,label\nx,5\ny,6\n", "5\r\n\r\n6"):
+    for text in ("5\n6\n", "label\n5\n6\n",
+        "id,label\nx,5\ny,6\n", "5\r\n\r\n6",
+        "y\n5\n6\n", "id,target\n0,5\n1,6\n", "x,y,label\n0,0,5\n0,0,6\n"):  # fmt: skip
         check(load_user_data(path, write(text, "y.csv")), [[1, 2], [3, 4]], [5, 6])
     check(load_user_data(path, write("cat\ndog\n", "y.csv")), [[1, 2], [3, 4]], ["cat", "dog"])
 
@@ -248,7 +261,10 @@ BAD_CSV = {
     "word after labels": ("a,label,b\n1,cat,x\n", "got 'x' in line 2, column 3"),
     "word before labels": ("a,label,b\nx,cat,1\n", "got 'x' in line 2, column 1"),
     "semicolons": ("1;2\n3;4\n", "got '3;4' in line 2, column 1"),
-    "two labels": ("a,y,label\n1,2,3\n", "at most one column of labels; got the columns y, label"),
+    "two labels": (
+        "a,labels,label\n1,2,3\n",
+        "at most one column of labels; got the columns labels, label",
+    ),
     "labels only": ("label\n1\n", "must be a file with samples; got labels only"),
     "missing label": ("a,label\n1,0\n2,\n", "without missing labels; got none for sample 1"),
     "nan label": ("a,label\n1,NaN\n", "without missing labels; got none for sample 0"),
