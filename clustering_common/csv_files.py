@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +17,8 @@ from clustering_common.array_files import file_error
 
 __all__ = ["is_number", "read_csv", "read_csv_labels"]
 
+WHOLE = re.compile(r"[+-]?[0-9]+")
+SURE_COLUMNS = 4  # a line 0,1,2,3 is hardly a sample
 # A line is taken apart as a whole, at up to 30 bytes a character.
 MAX_LINE_CHARACTERS = 1 << 24
 
@@ -59,6 +63,32 @@ def is_number(cell: str) -> bool:
     return True
 
 
+def _head(source: Path) -> tuple[list[str], list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the cells of the first two lines, the second's [] without one, and all `_csv_rows`."""
+    rows = _csv_rows(source)
+    two = list(itertools.islice(rows, 2))
+    return two[0][1][:], two[1][1][:] if len(two) > 1 else [], itertools.chain(two, rows)
+
+
+def _n_index(cells: Sequence[str], below: Sequence[str], is_header: bool) -> int:
+    """Return how many columns are an index of pandas: the first, without a name in the header."""
+    n_empty = next((place for place, cell in enumerate(cells) if cell.strip()), 0)
+    rest = cells[n_empty:]
+    # With a number in it, and no numbering, it may be a sample whose first values are missing.
+    is_header = is_header or not any(map(is_number, rest))
+    return n_empty if is_header or _is_numbering(rest, below, has_index=True) else 0
+
+
+def _is_numbering(cells: Sequence[str], below: Sequence[str], has_index: bool = False) -> bool:
+    """Tell whether a line is the header 0,1,...,d-1 that pandas gives to columns without names."""
+    if not below or list(cells) != list(map(str, range(len(cells)))):
+        return False
+    if has_index or len(cells) >= SURE_COLUMNS:
+        return True
+    # pandas writes 1.0 for a float of one: where whole numbers are short, 0,1 may be a sample.
+    return len(cells) > 1 and not any(WHOLE.fullmatch(cell.strip()) for cell in below)
+
+
 def read_csv(source: Path) -> tuple[Any, Any]:
     """Return the numbers of a .csv file, and its column of labels if a header names one.
 
@@ -72,48 +102,55 @@ def read_csv(source: Path) -> tuple[Any, Any]:
     samples : ndarray of shape (n_samples, n_features), float32, or None
         None where there is nothing but labels.
     labels : list of str, or None
-        None where no header names a column of them: label or labels.
+        None where no header names a column of them.
 
     Raises
     ------
     ValueError
         If the file is no text, ragged, blank, or holds anything but numbers beside the labels.
+
+    Notes
+    -----
+    The first line is a header where a cell names the labels, or where no cell is a number. So are
+    what pandas' ``to_csv`` writes for an index and for columns without names: the first columns are
+    left out where the header has no name for them, and a line 0,1,...,d-1 is a header. Of two or
+    three columns without an index that line is a sample if the next one has a whole number without
+    a decimal point, which pandas writes for none of its floats: 0,1 may well be measured.
     """
-    rows = _csv_rows(source)
-    line, cells = next(rows)
-    n_columns = len(cells)
-    label_column = table_columns.label_column(source, table_columns.folded(cells))
-    is_header = label_column is not None or not any(map(is_number, cells))
+    head, below, rows = _head(source)
+    label_column = table_columns.label_column(source, table_columns.folded(head))
+    is_header = label_column is not None or not any(map(is_number, head))
+    n_index = _n_index(head, below, is_header)
+    if is_header or n_index or _is_numbering(head, below):
+        next(rows)
+    left_out = [*range(n_index), *([] if label_column is None else [label_column])]
+    columns = [column for column in range(len(head)) if column not in left_out]
     values: array[float] = array("f")
     labels: list[str] = []
     known: dict[str, str] = {}  # equal labels are kept once
-    if not is_header:
-        _extend(source, values, line, cells)
     for line, cells in rows:
         if label_column is not None:
-            label = cells.pop(label_column)
+            label = cells[label_column]
             labels.append(known.setdefault(label, label))
-        _extend(source, values, line, cells, label_column)
-    if label_column is None:
-        return np.asarray(values, dtype=np.float32).reshape(-1, n_columns), None
-    if n_columns == 1:
-        return None, labels
-    return np.asarray(values, dtype=np.float32).reshape(-1, n_columns - 1), labels
+        for column in reversed(left_out):
+            del cells[column]
+        _extend(source, values, line, cells, columns)
+    samples = np.asarray(values, np.float32).reshape(-1, len(columns)) if columns else None
+    return samples, labels if label_column is not None else None
 
 
 def _extend(
-    source: Path, values: array[float], line: int, cells: list[str], skipped: int | None = None
+    source: Path, values: array[float], line: int, cells: Sequence[str], columns: Sequence[int]
 ) -> None:
-    """Append the numbers of one line, or name the first cell that is none."""
+    """Append the numbers of one line's columns, or name the first cell that is none."""
     try:
         values.extend(map(float, cells))
     except ValueError as error:
         position, cell = next((i, c) for i, c in enumerate(cells) if not is_number(c))
-        column = position + 1 + (skipped is not None and position >= skipped)
         raise file_error(
             source,
             "a .csv file of numbers",
-            f"{cell[:60]!r} in line {line}, column {column}",
+            f"{cell[:60]!r} in line {line}, column {columns[position] + 1}",
             "Correct the cell, drop its line, or drop or name its column 'label' in a header line.",
         ) from error
 
@@ -122,14 +159,16 @@ def read_csv_labels(source: Path) -> list[str]:
     """Return the only column of a .csv file, or the one that a header names, as texts.
 
     Equal ones are one object. Raises ValueError as `read_csv` does, and where there are several
-    columns and none is named.
+    columns beside an index of pandas and none is named.
     """
-    rows = _csv_rows(source)
-    _, cells = next(rows)
-    column = table_columns.label_column(source, table_columns.folded(cells), is_alone=True)
-    if column is None and len(cells) > 1:
+    head, below, rows = _head(source)
+    column = table_columns.label_column(source, table_columns.folded(head), is_alone=True)
+    n_index = _n_index(head, below, column is not None)
+    if column is None and len(head) > n_index + 1:
         wanted = "a .csv file with one column, or with one named label in a header line"
-        raise file_error(source, wanted, f"{len(cells)} columns", "Keep or name one column.")
+        raise file_error(source, wanted, f"{len(head)} columns", "Keep or name one column.")
+    if column is not None or n_index:
+        next(rows)
+    place = n_index if column is None else column
     known: dict[str, str] = {}
-    labels = [] if column is not None else cells
-    return labels + [known.setdefault(c[column or 0], c[column or 0]) for _, c in rows]
+    return [known.setdefault(cells[place], cells[place]) for _, cells in rows]

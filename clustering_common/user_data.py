@@ -121,8 +121,11 @@ def load_user_data(
 
     Notes
     -----
-    A .csv whose header holds only numbers looks like one more sample: name a column, or drop
-    the line.
+    What pandas' ``to_csv`` writes by default is understood: the first columns are its index where
+    the header has no name for them, and are left out; a first line 0,1,...,d-1 is a header. Of two
+    or three columns without an index it is a sample if the next line has a whole number without a
+    decimal point. Any other .csv whose header holds numbers alone looks like one more sample: name
+    a column, or drop the line. An index that has a name is a feature: ``to_csv(index=False)``.
 
     Examples
     --------

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas
 import pytest
 import scipy.sparse
 
@@ -120,6 +121,39 @@ def test_csv(write, text, X, labels):
     check(load_user_data(write(text, "x.csv")), X, labels)
 
 
+def frame(labels=None, **options):
+    """Return what pandas writes of two samples."""
+    table = pandas.DataFrame([[0.5, 1.0, 2.0], [3.0, 4.0, 5.0]], **options)
+    return table if labels is None else table.assign(label=labels)
+
+
+@pytest.mark.parametrize("labels", [None, ["cat", "dog"]])
+@pytest.mark.parametrize("columns", [None, ["a", "b", "c"]])
+@pytest.mark.parametrize("index", [None, [7, 5], ["p", "q"], [["p", "q"], [1, 2]], False])
+def test_csv_of_pandas(write, labels, columns, index):
+    table = frame(labels, columns=columns, index=index or None)
+    text = table.to_csv(index=index is not False)
+    check(load_user_data(write(text, "x.csv")), [[0.5, 1, 2], [3, 4, 5]], labels)
+
+
+NUMBERED = {
+    "two floats": ("0,1\n0.5,1.0\n", [[0.5, 1]]),
+    "four": ("0,1,2,3\n5,6,7,8\n", [[5, 6, 7, 8]]),
+    "one with an index": (",0\n3,7\n", [[7]]),
+    "one": ("0\n0.5\n", [[0], [0.5]]),
+    "whole numbers": ("0,1\n1,0\n", [[0, 1], [1, 0]]),
+    "short numbers": ("0,1,2\n0.5,1,.25\n", [[0, 1, 2], [0.5, 1, 0.25]]),
+    "nothing below": ("0,1,2,3\n", [[0, 1, 2, 3]]),
+    "from one": ("1,2,3,4\n5,6,7,8\n", [[1, 2, 3, 4], [5, 6, 7, 8]]),
+    "with points": ("0.0,1.0\n0.5,2.5\n", [[0, 1], [0.5, 2.5]]),
+}
+
+
+@pytest.mark.parametrize(("text", "X"), NUMBERED.values(), ids=NUMBERED)
+def test_csv_whose_first_line_counts(write, text, X):
+    check(load_user_data(write(text, "x.csv")), X)
+
+
 @pytest.mark.parametrize("name", ["y", "Target"])
 def test_it_is_said_that_labels_may_be_learned_from(write, caplog, name):
     load_user_data(write(f"a,{name}\n1,0\n", "x.csv"))
@@ -138,7 +172,8 @@ def test_csv_of_labels(write):
     path = write("1,2\n3,4\n", "x.csv")
     for text in ("5\n6\n", "label\n5\n6\n",
         "id,label\nx,5\ny,6\n", "5\r\n\r\n6",
-        "y\n5\n6\n", "id,target\n0,5\n1,6\n", "x,y,label\n0,0,5\n0,0,6\n"):  # fmt: skip
+        "y\n5\n6\n", "id,target\n0,5\n1,6\n", "x,y,label\n0,0,5\n0,0,6\n", ",0\n0,5\n1,6\n",
+        ",kind\n0,5\n1,6\n"):  # fmt: skip
         check(load_user_data(path, write(text, "y.csv")), [[1, 2], [3, 4]], [5, 6])
     check(load_user_data(path, write("cat\ndog\n", "y.csv")), [[1, 2], [3, 4]], ["cat", "dog"])
 
@@ -265,6 +300,8 @@ BAD_CSV = {
         "a,labels,label\n1,2,3\n",
         "at most one column of labels; got the columns labels, label",
     ),
+    "a word below an index": (",a,b\n0,1,x\n", "got 'x' in line 2, column 3"),
+    "a first value missing": (",5\n3,4\n", "got '' in line 1, column 1"),
     "labels only": ("label\n1\n", "must be a file with samples; got labels only"),
     "missing label": ("a,label\n1,0\n2,\n", "without missing labels; got none for sample 1"),
     "nan label": ("a,label\n1,NaN\n", "without missing labels; got none for sample 0"),
