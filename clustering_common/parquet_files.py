@@ -24,7 +24,7 @@ def read_parquet(source: Path) -> tuple[Any, Any]:
     """Return the numbers of a .parquet file, and its column of labels if there is one.
 
     As `csv_files.read_csv` reads tables: numbers keep their values, a missing one becomes NaN, the
-    column named label or labels holds the labels. An index of pandas is left out.
+    column named label or labels holds the labels. An index of pandas is left out, named or not.
 
     Parameters
     ----------
@@ -121,8 +121,20 @@ def _columns(source: Path, file: Any, *, is_alone: bool = False) -> tuple[list[i
     """Return the places of the columns of numbers, and of the labels."""
     names = table_columns.folded(file.schema_arrow.names)
     label = table_columns.label_column(source, names, is_alone=is_alone)
-    left_out = {label, *(place for place, name in enumerate(names) if INDEX.fullmatch(name))}
+    left_out = {label, *_index(file)}
     return [place for place in range(len(names)) if place not in left_out], label
+
+
+def _index(file: Any) -> set[int]:
+    """Return the places of the columns that pandas wrote for its index."""
+    try:
+        said = file.schema_arrow.pandas_metadata
+    except (ValueError, RecursionError):  # damaged: then there is no more than the columns' names
+        said = None
+    listed = said.get("index_columns") if isinstance(said, dict) else None
+    named = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    names = enumerate(file.schema_arrow.names)
+    return {place for place, name in names if name in named or INDEX.fullmatch(name)}
 
 
 def _check_number(source: Path, field: Any) -> None:

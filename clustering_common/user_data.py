@@ -86,6 +86,7 @@ def load_user_data(
     - .csv: numbers between commas, one sample a line. A first line without any number, or with
       a column named label or labels, is a header; that column holds the labels.
     - .parquet: columns of numbers, and labels in a column of one of these names; wants pyarrow.
+      The index of a pandas table is left out.
 
     Parameters
     ----------

@@ -86,8 +86,32 @@ def test_other_names_mean_labels_only_where_there_is_nothing_else(write):
         check(load_user_data(samples, labels), [[1, 3], [2, 4]], ["a", "b"])
 
 
-def test_an_index_of_pandas_is_no_feature(write):
-    table = pandas.DataFrame({"a": [1.0, 2], "b": [3, 4]}, index=["p", "q"])
+INDICES = {
+    "without a name": ["p", "q"],
+    "numbers": pandas.Index([1000, 1001], name="id"),
+    "texts": pandas.Index(["p", "q"], name="id"),
+    "dates": pandas.date_range("2020", periods=2, name="t"),
+    "two levels": pandas.MultiIndex.from_tuples([(1, "p"), (2, "q")], names=["id", None]),
+}
+
+
+@pytest.mark.parametrize("index", INDICES.values(), ids=INDICES)
+def test_an_index_of_pandas_is_no_feature(write, index):
+    table = pandas.DataFrame({"a": [1.0, 2], "b": [3, 4]}, index=index)
+    check(load_user_data(write(table)), [[1, 3], [2, 4]])
+    samples = write({"c": [5, 6]}, "samples.parquet")
+    check(load_user_data(samples, write(table[["b"]])), [[5], [6]], [3, 4])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"", b"\xff", b"{", b"[1]", b"null", b"[" * 200_000, b"9" * 5000, b'{"index_columns": 3}',
+        b'{"index_columns": {"a": 1}}', b'{"index_columns": [3, null, ["a"], {"kind": "range"}]}',
+    ],
+)  # fmt: skip
+def test_damaged_words_of_pandas_are_passed_over(write, said):
+    table = pa.table({"a": [1, 2], "b": [3, 4]}).replace_schema_metadata({b"pandas": said})
     check(load_user_data(write(table)), [[1, 3], [2, 4]])
 
 
