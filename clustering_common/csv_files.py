@@ -155,20 +155,37 @@ def _extend(
         ) from error
 
 
-def read_csv_labels(source: Path) -> list[str]:
-    """Return the only column of a .csv file, or the one that a header names, as texts.
+def read_csv_labels(source: Path) -> tuple[list[str], list[str] | None]:
+    """Return the labels in a .csv file that has them alone or under a name, and names of files.
 
-    Equal ones are one object. Raises ValueError as `read_csv` does, and where there are several
-    columns beside an index of pandas and none is named.
+    Which columns these are, `table_columns.places_of_labels` tells.
+
+    Returns
+    -------
+    labels : list of str
+        Equal ones are one object.
+    files : list of str, or None
+        None without a column of them.
+
+    Raises
+    ------
+    ValueError
+        As `read_csv` does, and where several columns may hold the labels.
     """
     head, below, rows = _head(source)
-    column = table_columns.label_column(source, table_columns.folded(head), is_alone=True)
-    n_index = _n_index(head, below, column is not None)
-    if column is None and len(head) > n_index + 1:
-        wanted = "a .csv file with one column, or with one named label in a header line"
-        raise file_error(source, wanted, f"{len(head)} columns", "Keep or name one column.")
-    if column is not None or n_index:
+    names = table_columns.folded(head)
+    is_header = table_columns.is_label_header(source, names, below)
+    n_index = _n_index(head, below, is_header)
+    is_header = is_header or n_index > 0
+    names, first = (names, below) if is_header else ([], head)
+    first = first or [""] * len(head)
+    label, files = table_columns.places_of_labels(source, names, first, range(n_index))
+    if is_header:
         next(rows)
-    place = n_index if column is None else column
     known: dict[str, str] = {}
-    return [known.setdefault(cells[place], cells[place]) for _, cells in rows]
+    labels, paths = [], []
+    for _, cells in rows:
+        labels.append(known.setdefault(cells[label], cells[label]))
+        if files is not None:
+            paths.append(cells[files])
+    return labels, None if files is None else paths

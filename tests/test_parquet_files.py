@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas
 import pytest
+from PIL import Image
 
 from clustering_common import parquet_files
 from clustering_common.user_data import load_user_data
@@ -113,6 +114,19 @@ def test_an_index_of_pandas_is_no_feature(write, index):
 def test_damaged_words_of_pandas_are_passed_over(write, said):
     table = pa.table({"a": [1, 2], "b": [3, 4]}).replace_schema_metadata({b"pandas": said})
     check(load_user_data(write(table)), [[1, 3], [2, 4]])
+
+
+def test_labels_of_images_go_by_the_files_names(write, tmp_path):
+    names = [f"{k}.png" for k in range(11)]
+    for name in names:
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name)
+    table = pandas.DataFrame({"file": names, "label": [name[:-4] for name in names]})
+    wanted = [int(name[:-4]) for name in sorted(names)]
+    for same in (table, table.set_index("file"), table.rename(columns={"file": "photo"}),
+                 table.set_index("file").rename_axis(None)):  # fmt: skip
+        assert load_user_data(tmp_path, write(same)).labels.tolist() == wanted
+    raises_line("none for '0.png'", tmp_path, write(table[1:]))
+    assert load_user_data(tmp_path, write(table[["label"]])).labels.tolist() == list(range(11))
 
 
 @pytest.mark.parametrize(

@@ -170,10 +170,11 @@ def test_csv_with_a_byte_order_mark(write):
 
 def test_csv_of_labels(write):
     path = write("1,2\n3,4\n", "x.csv")
-    for text in ("5\n6\n", "label\n5\n6\n",
-        "id,label\nx,5\ny,6\n", "5\r\n\r\n6",
-        "y\n5\n6\n", "id,target\n0,5\n1,6\n", "x,y,label\n0,0,5\n0,0,6\n", ",0\n0,5\n1,6\n",
-        ",kind\n0,5\n1,6\n"):  # fmt: skip
+    for text in (
+        "5\n6\n", "label\n5\n6\n", "id,label\nx,5\ny,6\n", "5\r\n\r\n6", "y\n5\n6\n",
+        "id,target\n0,5\n1,6\n", "x,y,label\n0,0,5\n0,0,6\n", ",0\n0,5\n1,6\n", ",kind\n0,5\n1,6\n",
+        "a.png,5\nb.png,6\n", "file,kind\na.png,5\nb.png,6\n",
+    ):  # fmt: skip
         check(load_user_data(path, write(text, "y.csv")), [[1, 2], [3, 4]], [5, 6])
     check(load_user_data(path, write("cat\ndog\n", "y.csv")), [[1, 2], [3, 4]], ["cat", "dog"])
 
