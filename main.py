@@ -166,7 +166,9 @@ def load_task(args: argparse.Namespace) -> Any:
     from dec_da.experiment import Task
 
     if args.data:
-        names = {"path": "--data", "labels_path": "--labels", "data_key": "--data-key"}
+        flags = build_parser().flags
+        names = {name: flags[name] for name in ("data_key", "image_size", "colour")}
+        names |= {"path": "--data", "labels_path": "--labels"}
         for flag, given in (("--data", args.data), ("--labels", args.labels)):
             path = str(Path(given).expanduser()) if given else flag
             names |= dict.fromkeys((path, repr(path)), f"{flag} {path!r}")

@@ -51,6 +51,17 @@ ZIP_ERRORS = (
     OverflowError, MemoryError,
 )  # fmt: skip
 Header: TypeAlias = tuple[tuple[int, ...], bool, "np.dtype[Any]"]
+REPLACE = "Replace it by an intact copy: download or write it again."
+NO_OBJECTS = "Save labels as text or integers, astype(str) or astype(int), and samples as float32."
+BY_BLOCKS = "Save it by np.save as float32 in C order, which is then read block by block."
+
+
+class ArrayError(ValueError):
+    """What is wrong with an array that another copy of it would not mend, and what would."""
+
+    def __init__(self, reason: str, way_out: str):
+        super().__init__(reason)
+        self.way_out = way_out
 
 
 def file_error(path: Path, constraint: str, got: object, way_out: str = "") -> ValueError:
@@ -65,17 +76,16 @@ def file_error(path: Path, constraint: str, got: object, way_out: str = "") -> V
     got : object
         What was found instead; white space in it is folded, and a long text cut.
     way_out : str, default=""
-        One sentence on how to go on; by default, to replace the file.
+        One sentence on how to go on; by default that of an ``ArrayError``, or to replace the file.
 
     Returns
     -------
     ValueError
         To be raised by the caller.
     """
-    way_out = way_out or "Replace it by an intact copy: download or write it again."
+    way_out = way_out or getattr(got, "way_out", "") or REPLACE
     found = " ".join(str(got).split())
-    if len(found) > MAX_FOUND_CHARACTERS:
-        found = found[:MAX_FOUND_CHARACTERS] + "..."
+    found = found if len(found) <= MAX_FOUND_CHARACTERS else found[:MAX_FOUND_CHARACTERS] + "..."
     return ValueError(f"{str(path)!r} must be {constraint}; got {found}. {way_out}")
 
 
@@ -83,11 +93,8 @@ def fill(stream: IO[bytes], array: NDArray[Any]) -> int:
     """Read into a contiguous array until it is full or the stream ends; return the bytes read."""
     target = array.reshape(-1).view(np.uint8)
     n_bytes = 0
-    while n_bytes < len(target):
-        # In pieces: memory that no byte has come for is never touched.
-        part = stream.read(min(CHUNK_BYTES, len(target) - n_bytes))
-        if not part:
-            break
+    # In pieces: memory that no byte has come for is never touched.
+    while part := stream.read(min(CHUNK_BYTES, len(target) - n_bytes)):
         target[n_bytes : n_bytes + len(part)] = np.frombuffer(part, np.uint8)
         n_bytes += len(part)
     return n_bytes
@@ -124,7 +131,8 @@ def read_array(stream: IO[bytes], n_bytes: int, limit: int | None = None) -> NDA
     n_needed = max(n_declared, 4 * math.prod(shape) if dtype.kind in "biuf" else 0)
     limit = memory_bytes() if limit is None else limit
     if n_needed > limit:
-        raise ValueError(f"{n_needed} bytes of memory needed, more than {limit}")
+        way_out = BY_BLOCKS if n_needed > memory_bytes() else ""
+        raise ArrayError(f"{n_needed} bytes of memory needed, more than {limit}", way_out)
     try:
         flat = np.empty(math.prod(shape), dtype)
         array = flat.reshape(shape[::-1]).T if is_fortran else flat.reshape(shape)
@@ -143,7 +151,7 @@ def believable_header(stream: IO[bytes], n_bytes: int) -> Header:
     """
     (shape, is_fortran, dtype), n_header = _read_header(stream)
     if dtype.hasobject:
-        raise ValueError("pickled objects, which can run code when they are read")
+        raise ArrayError("pickled objects, which can run code when they are read", NO_OBJECTS)
     if dtype.kind == "V" or not dtype.itemsize or min(shape, default=0) < 0:
         raise ValueError(f"shape {shape} of {dtype}")
     if max(shape, default=0) > sys.maxsize:
@@ -253,12 +261,11 @@ def _read_member(
     if info.compress_type != zipfile.ZIP_STORED:
         n_packed = min(info.compress_size, path.stat().st_size)
         limit = min(limit, max(SMALL_BYTES, MAX_EXPANSION * n_packed))
+    found = f"{info.file_size} bytes declared for array {name!r}"
     if info.file_size > limit:
-        found = f"{info.file_size} bytes declared for array {name!r}"
-        way_out = "Write it with np.savez, which does not pack, if it is intact."
+        way_out = "Write it with np.save as float32, which is read block by block, if it is intact."
         raise file_error(path, "a .npz file of believable sizes", found, way_out)
     if info.file_size > (max_bytes or limit) + MAX_HEADER_BYTES:
-        found = f"{info.file_size} bytes declared for array {name!r}"
         raise file_error(path, f"a .npz file of arrays of at most {max_bytes} bytes", found)
     # Only these two unpack no more than they are asked for; np.savez knows no others.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -287,6 +294,5 @@ def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
             with archive:
                 yield archive
         except ZIP_ERRORS as error:
-            raise file_error(path, "an intact .npz file", str(error) or type(error).__name__) from (
-                error
-            )
+            reason = str(error) or type(error).__name__
+            raise file_error(path, "an intact .npz file", reason) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import IO, Any
 
 import numpy as np
 
+from clustering_common import table_columns
 from clustering_common.array_files import file_error
 
-__all__ = ["LABEL_NAMES", "is_number", "read_csv", "read_csv_labels"]
+__all__ = ["is_number", "read_csv", "read_csv_labels"]
 
-LABEL_NAMES = ("y", "labels", "label", "target")
+WHOLE = re.compile(r"[+-]?[0-9]+")
+SURE_COLUMNS = 4  # a line 0,1,2,3 is hardly a sample
 # A line is taken apart as a whole, at up to 30 bytes a character.
 MAX_LINE_CHARACTERS = 1 << 24
 
@@ -59,16 +63,30 @@ def is_number(cell: str) -> bool:
     return True
 
 
-def _header(source: Path, cells: Sequence[str]) -> tuple[bool, int | None]:
-    """Tell whether the first line of a .csv file is a header, and the column of the labels."""
-    names = [cell.strip().lower() for cell in cells]
-    columns = [column for column, name in enumerate(names) if name in LABEL_NAMES]
-    if len(columns) > 1:
-        found = f"the columns {', '.join(names[column] for column in columns)}"
-        wanted = "a .csv file with at most one column of labels"
-        raise file_error(source, wanted, found, "Rename or drop the others.")
-    is_header = bool(columns) or not any(is_number(cell) for cell in cells)
-    return is_header, columns[0] if columns else None
+def _head(source: Path) -> tuple[list[str], list[str], Iterator[tuple[int, list[str]]]]:
+    """Return the cells of the first two lines, the second's [] without one, and all `_csv_rows`."""
+    rows = _csv_rows(source)
+    two = list(itertools.islice(rows, 2))
+    return two[0][1][:], two[1][1][:] if len(two) > 1 else [], itertools.chain(two, rows)
+
+
+def _n_index(cells: Sequence[str], below: Sequence[str], is_header: bool) -> int:
+    """Return how many columns are an index of pandas: the first, without a name in the header."""
+    n_empty = next((place for place, cell in enumerate(cells) if cell.strip()), 0)
+    rest = cells[n_empty:]
+    # With a number in it, and no numbering, it may be a sample whose first values are missing.
+    is_header = is_header or not any(map(is_number, rest))
+    return n_empty if is_header or _is_numbering(rest, below, has_index=True) else 0
+
+
+def _is_numbering(cells: Sequence[str], below: Sequence[str], has_index: bool = False) -> bool:
+    """Tell whether a line is the header 0,1,...,d-1 that pandas gives to columns without names."""
+    if not below or list(cells) != list(map(str, range(len(cells)))):
+        return False
+    if has_index or len(cells) >= SURE_COLUMNS:
+        return True
+    # pandas writes 1.0 for a float of one: where whole numbers are short, 0,1 may be a sample.
+    return len(cells) > 1 and not any(WHOLE.fullmatch(cell.strip()) for cell in below)
 
 
 def read_csv(source: Path) -> tuple[Any, Any]:
@@ -90,57 +108,84 @@ def read_csv(source: Path) -> tuple[Any, Any]:
     ------
     ValueError
         If the file is no text, ragged, blank, or holds anything but numbers beside the labels.
+
+    Notes
+    -----
+    The first line is a header where a cell names the labels, or where no cell is a number. So are
+    what pandas' ``to_csv`` writes for an index and for columns without names: the first columns are
+    left out where the header has no name for them, and a line 0,1,...,d-1 is a header. Of two or
+    three columns without an index that line is a sample if the next one has a whole number without
+    a decimal point, which pandas writes for none of its floats: 0,1 may well be measured.
     """
-    rows = _csv_rows(source)
-    line, cells = next(rows)
-    n_columns = len(cells)
-    is_header, label_column = _header(source, cells)
+    head, below, rows = _head(source)
+    label_column = table_columns.label_column(source, table_columns.folded(head))
+    is_header = label_column is not None or not any(map(is_number, head))
+    n_index = _n_index(head, below, is_header)
+    if is_header or n_index or _is_numbering(head, below):
+        next(rows)
+    left_out = [*range(n_index), *([] if label_column is None else [label_column])]
+    columns = [column for column in range(len(head)) if column not in left_out]
     values: array[float] = array("f")
     labels: list[str] = []
     known: dict[str, str] = {}  # equal labels are kept once
-    if not is_header:
-        _extend(source, values, line, cells)
     for line, cells in rows:
         if label_column is not None:
-            label = cells.pop(label_column)
+            label = cells[label_column]
             labels.append(known.setdefault(label, label))
-        _extend(source, values, line, cells, label_column)
-    if label_column is None:
-        return np.asarray(values, dtype=np.float32).reshape(-1, n_columns), None
-    if n_columns == 1:
-        return None, labels
-    return np.asarray(values, dtype=np.float32).reshape(-1, n_columns - 1), labels
+        for column in reversed(left_out):
+            del cells[column]
+        _extend(source, values, line, cells, columns)
+    samples = np.asarray(values, np.float32).reshape(-1, len(columns)) if columns else None
+    return samples, labels if label_column is not None else None
 
 
 def _extend(
-    source: Path, values: array[float], line: int, cells: list[str], skipped: int | None = None
+    source: Path, values: array[float], line: int, cells: Sequence[str], columns: Sequence[int]
 ) -> None:
-    """Append the numbers of one line, or name the first cell that is none."""
+    """Append the numbers of one line's columns, or name the first cell that is none."""
     try:
         values.extend(map(float, cells))
     except ValueError as error:
         position, cell = next((i, c) for i, c in enumerate(cells) if not is_number(c))
-        column = position + 1 + (skipped is not None and position >= skipped)
         raise file_error(
             source,
             "a .csv file of numbers",
-            f"{cell[:60]!r} in line {line}, column {column}",
+            f"{cell[:60]!r} in line {line}, column {columns[position] + 1}",
             "Correct the cell, drop its line, or drop or name its column 'label' in a header line.",
         ) from error
 
 
-def read_csv_labels(source: Path) -> list[str]:
-    """Return the only column of a .csv file, or the one that a header names, as texts.
+def read_csv_labels(source: Path) -> tuple[list[str], list[str] | None]:
+    """Return the labels in a .csv file that has them alone or under a name, and names of files.
 
-    Equal ones are one object. Raises ValueError as `read_csv` does, and where there are several
-    columns and none is named.
+    Which columns these are, `table_columns.places_of_labels` tells.
+
+    Returns
+    -------
+    labels : list of str
+        Equal ones are one object.
+    files : list of str, or None
+        None without a column of them.
+
+    Raises
+    ------
+    ValueError
+        As `read_csv` does, and where several columns may hold the labels.
     """
-    rows = _csv_rows(source)
-    _, cells = next(rows)
-    _, column = _header(source, cells)
-    if column is None and len(cells) > 1:
-        wanted = "a .csv file with one column, or with one named label in a header line"
-        raise file_error(source, wanted, f"{len(cells)} columns", "Keep or name one column.")
+    head, below, rows = _head(source)
+    names = table_columns.folded(head)
+    is_header = table_columns.is_label_header(source, names, below)
+    n_index = _n_index(head, below, is_header)
+    is_header = is_header or n_index > 0
+    names, first = (names, below) if is_header else ([], head)
+    first = first or [""] * len(head)
+    label, files = table_columns.places_of_labels(source, names, first, range(n_index))
+    if is_header:
+        next(rows)
     known: dict[str, str] = {}
-    labels = [] if column is not None else cells
-    return labels + [known.setdefault(c[column or 0], c[column or 0]) for _, c in rows]
+    labels, paths = [], []
+    for _, cells in rows:
+        labels.append(known.setdefault(cells[label], cells[label]))
+        if files is not None:
+            paths.append(cells[files])
+    return labels, None if files is None else paths

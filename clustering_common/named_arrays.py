@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clustering_common.array_files import file_error
-from clustering_common.csv_files import LABEL_NAMES
 
 __all__ = ["DATA_NAMES", "chosen_names"]
 
 DATA_NAMES = ("x", "X", "data")
+LABEL_NAMES = ("y", "labels", "label", "target")
 MAX_SHOWN = 20  # of a file's names in a message
 
 

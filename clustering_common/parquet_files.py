@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clustering_common import table_columns
 from clustering_common.array_files import MAX_EXPANSION, SMALL_BYTES, file_error, memory_bytes
-from clustering_common.csv_files import LABEL_NAMES
 
 __all__ = ["read_parquet", "read_parquet_labels"]
 
@@ -24,7 +25,7 @@ def read_parquet(source: Path) -> tuple[Any, Any]:
     """Return the numbers of a .parquet file, and its column of labels if there is one.
 
     As `csv_files.read_csv` reads tables: numbers keep their values, a missing one becomes NaN, the
-    column named label, labels, y or target holds the labels. An index of pandas is left out.
+    column named label or labels holds the labels. An index of pandas is left out, named or not.
 
     Parameters
     ----------
@@ -67,21 +68,38 @@ def read_parquet(source: Path) -> tuple[Any, Any]:
     return samples if columns else None, labels if label is not None else None
 
 
-def read_parquet_labels(source: Path) -> list[str]:
-    """Return the only column of a .parquet file, or the one named label, as texts.
+def read_parquet_labels(source: Path) -> tuple[list[str], list[str] | None]:
+    """Return labels, and names of files where a column has them, as `csv_files.read_csv_labels`.
 
-    Raises as `read_parquet` does, and where there are several columns and none is so named.
+    Raises as `read_parquet` does, and where several columns may hold the labels.
     """
     with _opened(source) as file:
-        columns, label = _columns(source, file)
-        if label is None and len(columns) != 1:
-            wanted = "a .parquet file with one column, or with one named label"
-            raise file_error(source, wanted, f"{len(columns)} columns", "Keep or name one column.")
-        place = columns[0] if label is None else label
         _check_size(source, file, 1)
+        names = table_columns.folded(file.schema_arrow.names)
+        label, files = table_columns.places_of_labels(
+            source, names, _first_texts(file), _index(file)
+        )
+        labels: list[str] = []
+        paths: list[str] = []
         known: dict[str, str] = {}
-        texts = (_texts(batch.column(place), known) for batch in _batches(file))
-        return [text for part in texts for text in part]
+        for batch in _batches(file):
+            labels += _texts(batch.column(label), known)
+            if files is not None:
+                paths += _texts(batch.column(files), known)
+    return labels, None if files is None else paths
+
+
+def _first_texts(file: Any) -> list[str]:
+    """Return the first row's cells of the columns of texts, '' for all others."""
+    import pyarrow.types as kinds
+
+    texts = [""] * len(file.schema_arrow.names)
+    for row in itertools.islice(file.iter_batches(batch_size=1, use_threads=False), 1):
+        for place, field in enumerate(row.schema):
+            kind = field.type.value_type if kinds.is_dictionary(field.type) else field.type
+            if kinds.is_string(kind) or kinds.is_large_string(kind):
+                texts[place] = next(iter(_texts(row.column(place), {})), "")
+    return texts
 
 
 @contextmanager
@@ -119,15 +137,22 @@ def _is_text(kind: Any) -> bool:
 
 def _columns(source: Path, file: Any) -> tuple[list[int], int | None]:
     """Return the places of the columns of numbers, and of the labels."""
-    names = [name.strip().lower() for name in file.schema_arrow.names]
-    labels = [place for place, name in enumerate(names) if name in LABEL_NAMES]
-    if len(labels) > 1:
-        found = f"the columns {', '.join(names[place] for place in labels)}"
-        wanted = "a .parquet file with at most one column of labels"
-        raise file_error(source, wanted, found, "Rename or drop the others.")
-    indices = [place for place, name in enumerate(names) if INDEX.fullmatch(name)]
-    columns = [place for place in range(len(names)) if place not in {*labels, *indices}]
-    return columns, labels[0] if labels else None
+    names = table_columns.folded(file.schema_arrow.names)
+    label = table_columns.label_column(source, names)
+    left_out = {label, *_index(file)}
+    return [place for place in range(len(names)) if place not in left_out], label
+
+
+def _index(file: Any) -> set[int]:
+    """Return the places of the columns that pandas wrote for its index."""
+    try:
+        said = file.schema_arrow.pandas_metadata
+    except (ValueError, RecursionError):  # damaged: then there is no more than the columns' names
+        said = None
+    listed = said.get("index_columns") if isinstance(said, dict) else None
+    named = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+    names = enumerate(file.schema_arrow.names)
+    return {place for place, name in names if name in named or INDEX.fullmatch(name)}
 
 
 def _check_number(source: Path, field: Any) -> None:

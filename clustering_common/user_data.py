@@ -20,7 +20,7 @@ from clustering_common.named_arrays import chosen_names
 from clustering_common.parquet_files import read_parquet, read_parquet_labels
 from clustering_common.prepare_layout import prepared_image_shape
 from clustering_common.sparse_files import SPARSE_NAMES, read_csr
-from clustering_common.user_labels import checked_labels
+from clustering_common.user_labels import checked_labels, labels_by_name
 
 __all__ = ["UserData", "image_shape", "load_user_data"]
 
@@ -84,8 +84,9 @@ def load_user_data(
     - .npz and .h5 (.hdf5): samples under the key x, X or data, or as the only array beside the
       labels, or under `data_key`; labels under y, labels, label or target.
     - .csv: numbers between commas, one sample a line. A first line without any number, or with
-      a column named label, labels, y or target, is a header; that column holds the labels.
+      a column named label or labels, is a header; that column holds the labels.
     - .parquet: columns of numbers, and labels in a column of one of these names; wants pyarrow.
+      The index of a pandas table is left out.
 
     Parameters
     ----------
@@ -95,8 +96,10 @@ def load_user_data(
         A .npy file, or a dataset in one piece of a .h5 file, of float32, of a gigabyte and more,
         stays a file (np.memmap).
     labels_path : path, default=None
-        Labels, one for each sample, alone in a file of the same kinds. They take the place of
-        labels found in `path`.
+        Labels, one for each sample, alone in a file of the same kinds or in a column named label,
+        labels, y or target. They take the place of labels found in `path`. Where `path` is a
+        folder and a table of labels names the files too, each label goes to its file; all others
+        go with the samples in order, images in that of their names.
     image_size, colour : optional
         Of a folder's images, as `image_files.load_images` takes them.
     data_key : str, default=None
@@ -121,8 +124,11 @@ def load_user_data(
 
     Notes
     -----
-    A .csv whose header holds only numbers looks like one more sample: name a column, or drop
-    the line.
+    What pandas' ``to_csv`` writes by default is understood: the first columns are its index where
+    the header has no name for them, and are left out; a first line 0,1,...,d-1 is a header. Of two
+    or three columns without an index it is a sample if the next line has a whole number without a
+    decimal point. Any other .csv whose header holds numbers alone looks like one more sample: name
+    a column, or drop the line. An index that has a name is a feature: ``to_csv(index=False)``.
 
     Examples
     --------
@@ -147,7 +153,7 @@ def load_user_data(
         samples = _check_samples(source, samples)
     if labels_path is not None:
         source = _check_path("labels_path", labels_path)
-        labels = _read_labels(source)
+        labels = _read_labels(source, names)
     if labels is not None:
         labels = checked_labels(source, labels, samples.shape[0])
     shown = image_shape(samples.shape) or prepared_image_shape(path, samples.shape[1])
@@ -191,11 +197,17 @@ def _read(source: Path, data_key: str | None, sparse: bool) -> tuple[Any, Any]:
     return read_npy(source), None
 
 
-def _read_labels(source: Path) -> Any:
-    """Return the labels of a file that has them alone, or under their name."""
+def _read_labels(source: Path, names: list[str] | None) -> Any:
+    """Return the labels of a file that has them alone, or under their name.
+
+    Those of a table with names of files are in the order of ``names``, where samples have some.
+    """
     suffix = source.suffix.lower()
     if suffix in TABLES:
-        return TABLES[suffix][1](source)
+        labels, files = TABLES[suffix][1](source)
+        if names is None or files is None:
+            return labels
+        return labels_by_name(source, labels, files, names)
     if suffix in H5_SUFFIXES:
         return read_h5(source, wants_labels=True)[1]
     if suffix == ".npz":

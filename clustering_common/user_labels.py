@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from clustering_common.array_files import file_error
 from clustering_common.csv_files import is_number
 
-__all__ = ["checked_labels", "distinct"]
+__all__ = ["checked_labels", "distinct", "labels_by_name"]
 
 # Of a label, and of all of them as an array, whose every item is as long as the longest.
 MAX_LABEL_CHARACTERS = 1000
@@ -48,6 +49,55 @@ def checked_labels(source: Path, labels: Any, n_samples: int) -> NDArray[Any]:
         wanted = "a file of labels that are whole numbers or strings"
         raise file_error(source, wanted, found, "Number the classes.")
     return vector.astype(np.int64)
+
+
+def labels_by_name(
+    source: Path, labels: Sequence[str], files: Sequence[str], names: Sequence[str]
+) -> list[str]:
+    """Return the label of each file of a folder, from a table of labels and names in any order.
+
+    Parameters
+    ----------
+    source : Path
+        The table, for messages.
+    labels, files : sequence of str
+        Of its lines. "./a.png" is a.png, as `samples_file.write_samples` writes names.
+    names : sequence of str
+        Of the files in the folder.
+
+    Raises
+    ------
+    ValueError
+        If a file is named twice, or in the table or the folder alone.
+    """
+    found: dict[str, str] = {}
+    known = set(names)
+    for file, label in zip(files, labels, strict=True):
+        name = _known_name(file, known)
+        if name is None:
+            raise _names_error(source, f"one for {file[:60]!r}, which is not in it")
+        if name in found:
+            raise _names_error(source, f"two for {name[:60]!r}")
+        found[name] = label
+    missing = [name for name in names if name not in found]
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise _names_error(source, f"none for {missing[0][:60]!r}{others}")
+    return [found[name] for name in names]
+
+
+def _names_error(source: Path, got: str) -> ValueError:
+    wanted = "a table with one line for each image of the folder"
+    way_out = "Correct the names, or drop their column: lines then go with the images in order."
+    return file_error(source, wanted, got, way_out)
+
+
+def _known_name(file: str, known: Collection[str]) -> str | None:
+    """Return the name that a table means, None for one that is not known."""
+    plain = file.strip()
+    # A backslash may be Windows' own, or part of a name.
+    ways = (file, *(str(PurePosixPath(way)) for way in (plain, plain.replace("\\", "/"))))
+    return next((way for way in ways if way in known), None)
 
 
 def _text_labels(source: Path, labels: list[str] | NDArray[np.str_]) -> NDArray[Any]:

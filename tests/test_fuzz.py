@@ -81,7 +81,7 @@ def make_parquet(path):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     table = pandas.DataFrame(vectors()).rename(columns=str)
-    table.assign(label=["cat", "dog"] * 10).to_parquet(path, index=False)
+    table.assign(label=["cat", "dog"] * 10).rename_axis("id").to_parquet(path, index=True)
 
 
 def make_datasets(path):

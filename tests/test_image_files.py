@@ -189,6 +189,82 @@ def test_tables_are_utf8_wherever_they_are_written(tmp_path):
     assert rows_of(tmp_path / "x.csv") == [{"file": "ä"}]
 
 
+@pytest.fixture
+def numbered(tmp_path):
+    """A folder whose images' order, 0, 1, 10, 2, is not that of their numbers."""
+    (tmp_path / "numbered").mkdir()
+    for number in range(11):
+        save(tmp_path / f"numbered/{number}.png", np.zeros((4, 4)))
+    return tmp_path / "numbered"
+
+
+def label_table(folder, header="file,label", names="{}.png", numbers=range(11)):
+    """Write a table in which each file's label is its number."""
+    lines = [header] if header else []
+    lines += [
+        ",".join([names.format(k), *[str(k)] * ("," in header or not header)]) for k in numbers
+    ]
+    path = folder.parent / "labels.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.mark.parametrize("header", ["file,label", "FileName , y", "photo,species", "", ",0"])
+@pytest.mark.parametrize("names", ["{}.png", "./{}.png", ".\\{}.png", " {}.png "])
+def test_labels_go_by_the_files_names(numbered, header, names):
+    wanted = [0, 1, 10, *range(2, 10)]
+    for numbers in (range(11), range(10, -1, -1)):
+        data = load_user_data(numbered, label_table(numbered, header, names, numbers))
+        assert data.labels.tolist() == wanted
+    with pytest.raises(ValueError, match=r"none for '0\.png' and 1 more\. Correct"):
+        load_user_data(numbered, label_table(numbered, header, names, range(1, 10)))
+
+
+def test_labels_without_names_go_by_the_images_order(numbered):
+    path = label_table(numbered, "label", "{}")
+    assert load_user_data(numbered, path).labels.tolist() == list(range(11))
+    path.write_text("id,label\n" + "".join(f"{k},{k}\n" for k in range(11)))
+    assert load_user_data(numbered, path).labels.tolist() == list(range(11))
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("11.png,3", "one line for each image of the folder; got one for '11.png', which is not"),
+        ("3.png,3", "got two for '3.png'"),
+        ("./3.png,4", "got two for '3.png'"),
+    ],
+)
+def test_files_in_a_table_of_labels_that_do_not_fit(numbered, line, text):
+    path = label_table(numbered)
+    path.write_text(f"{path.read_text()}\n{line}\n")
+    with pytest.raises(ValueError, match=text) as caught:
+        load_user_data(numbered, path)
+    assert "\n" not in str(caught.value) and str(caught.value).count("; got ") == 1
+    # Names that can't be those of images are not passed over either.
+    with pytest.raises(ValueError, match="got one for '0', which is not in it"):
+        load_user_data(numbered, label_table(numbered, names="{}"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_our_own_table_of_clusters_is_one_of_labels(folder, tmp_path):
+    for name in (b"=1.png", b"\xe9.png", b" a, b.png", b"c\\d.png", b"=\xe8.png"):
+        (folder / "a.png").rename(os.fsdecode(os.fsencode(folder) + b"/" + name))
+        save(folder / "a.png", np.zeros((8, 6)))
+    names = load_images(folder)[1]
+    labels = np.arange(len(names))
+    path = write_samples(tmp_path, names, np.ones((len(names), len(names))), labels)
+    content = path.read_text(encoding="utf-8").replace("cluster", "label", 1).splitlines()
+    path.write_text("\n".join([content[0], *content[:0:-1]]), encoding="utf-8")
+    np.testing.assert_array_equal(load_user_data(folder, path).labels, labels)
+
+
+def test_messages_name_the_flag_of_the_size(folder, tmp_path, capsys):
+    save(folder / "z.png", np.zeros((9, 6)))
+    assert cli.run(main.command, ["--data", str(folder), *TINY, "-d", str(tmp_path / "o")]) == 2
+    assert "got 9 x 6. Give --image-size; all are resized to it." in capsys.readouterr().err
+
+
 def test_testing_tells_each_files_cluster_too(folder, tmp_path, handlers, capsys):
     argv = ["--data", str(folder), "--image-size", "8", "-v", "0"]
     assert cli.run(main.command, [*argv, *TINY, "-d", str(tmp_path / "out")]) == 0

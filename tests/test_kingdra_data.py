@@ -58,7 +58,7 @@ def make_parquet(folder):
     pytest.importorskip("pyarrow")
     import pandas
 
-    pandas.DataFrame(X).rename(columns=str).assign(y=Y).to_parquet(folder / "x.parquet")
+    pandas.DataFrame(X).rename(columns=str).assign(label=Y).to_parquet(folder / "x.parquet")
     return {"training_path": "x.parquet"}, X, Y
 
 

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas
 import pytest
+from PIL import Image
 
 from clustering_common import parquet_files
 from clustering_common.user_data import load_user_data
@@ -57,7 +58,7 @@ def test_numbers_of_all_kinds_keep_their_values(write):
         (pandas.Categorical([7, 5, 7]), [7, 5, 7]),
     ],
 )
-@pytest.mark.parametrize("name", ["label", "Target"])
+@pytest.mark.parametrize("name", ["label", "Labels"])
 def test_a_column_of_labels(write, name, labels, wanted):
     table = pandas.DataFrame({"a": [1.0, 2, 3], name: labels, "b": [4, 5, 6]})
     check(load_user_data(write(table)), [[1, 4], [2, 5], [3, 6]], wanted)
@@ -72,15 +73,60 @@ def test_many_rows_and_row_groups(write, monkeypatch):
     monkeypatch.setattr(parquet_files, "BATCH_NUMBERS", 60)
     rng = np.random.default_rng(0)
     X, labels = rng.normal(size=(500, 4)).astype(np.float32), rng.integers(5, size=500)
-    table = pandas.DataFrame(X).rename(columns=str).assign(y=np.array(list("abcde"))[labels])
+    table = pandas.DataFrame(X).rename(columns=str).assign(label=np.array(list("abcde"))[labels])
     for options in ({}, {"row_group_size": 70}, {"compression": "gzip"}):
         found = load_user_data(write(table, **options))
         check(found, X, np.array(list("abcde"))[labels].tolist())
 
 
-def test_an_index_of_pandas_is_no_feature(write):
-    table = pandas.DataFrame({"a": [1.0, 2], "b": [3, 4]}, index=["p", "q"])
+def test_other_names_mean_labels_only_where_there_is_nothing_else(write):
+    samples = write({"x": [1, 2], "y": [3, 4]}, "samples.parquet")
+    check(load_user_data(samples), [[1, 3], [2, 4]])
+    for name in ("y", "target"):
+        labels = write({"id": [7, 8], name: ["a", "b"]})
+        check(load_user_data(samples, labels), [[1, 3], [2, 4]], ["a", "b"])
+
+
+INDICES = {
+    "without a name": ["p", "q"],
+    "numbers": pandas.Index([1000, 1001], name="id"),
+    "texts": pandas.Index(["p", "q"], name="id"),
+    "dates": pandas.date_range("2020", periods=2, name="t"),
+    "two levels": pandas.MultiIndex.from_tuples([(1, "p"), (2, "q")], names=["id", None]),
+}
+
+
+@pytest.mark.parametrize("index", INDICES.values(), ids=INDICES)
+def test_an_index_of_pandas_is_no_feature(write, index):
+    table = pandas.DataFrame({"a": [1.0, 2], "b": [3, 4]}, index=index)
     check(load_user_data(write(table)), [[1, 3], [2, 4]])
+    samples = write({"c": [5, 6]}, "samples.parquet")
+    check(load_user_data(samples, write(table[["b"]])), [[5], [6]], [3, 4])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"", b"\xff", b"{", b"[1]", b"null", b"[" * 200_000, b"9" * 5000, b'{"index_columns": 3}',
+        b'{"index_columns": {"a": 1}}', b'{"index_columns": [3, null, ["a"], {"kind": "range"}]}',
+    ],
+)  # fmt: skip
+def test_damaged_words_of_pandas_are_passed_over(write, said):
+    table = pa.table({"a": [1, 2], "b": [3, 4]}).replace_schema_metadata({b"pandas": said})
+    check(load_user_data(write(table)), [[1, 3], [2, 4]])
+
+
+def test_labels_of_images_go_by_the_files_names(write, tmp_path):
+    names = [f"{k}.png" for k in range(11)]
+    for name in names:
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name)
+    table = pandas.DataFrame({"file": names, "label": [name[:-4] for name in names]})
+    wanted = [int(name[:-4]) for name in sorted(names)]
+    for same in (table, table.set_index("file"), table.rename(columns={"file": "photo"}),
+                 table.set_index("file").rename_axis(None)):  # fmt: skip
+        assert load_user_data(tmp_path, write(same)).labels.tolist() == wanted
+    raises_line("none for '0.png'", tmp_path, write(table[1:]))
+    assert load_user_data(tmp_path, write(table[["label"]])).labels.tolist() == list(range(11))
 
 
 @pytest.mark.parametrize(
@@ -90,11 +136,11 @@ def test_an_index_of_pandas_is_no_feature(write):
         ({"a": [[1, 2], [3, 4]]}, r"got list.* in column 'a'"),
         ({"a": [1, None], "b": [1, 2]}, "NaN or infinity in 1 of 2 rows, the first is row 1"),
         ({"a": [1.0, np.inf]}, "NaN or infinity in 1 of 2 rows"),
-        ({"a": [1, 2], "y": [1, 2], "label": [1, 2]}, "at most one column of labels; got the"),
-        ({"y": [1, 2]}, "got labels only"),
-        ({"a": [1, 2], "y": ["a", None]}, "without missing labels; got none for sample 1"),
-        ({"a": [1, 2], "y": [1, None]}, "without missing labels; got none for sample 1"),
-        ({"a": [1, 2], "y": [[1], [2]]}, "must be an intact .parquet file; got"),
+        ({"a": [1, 2], "labels": [1, 2], "label": [1, 2]}, "at most one column of labels; got the"),
+        ({"label": [1, 2]}, "got labels only"),
+        ({"a": [1, 2], "label": ["a", None]}, "without missing labels; got none for sample 1"),
+        ({"a": [1, 2], "label": [1, None]}, "without missing labels; got none for sample 1"),
+        ({"a": [1, 2], "label": [[1], [2]]}, "must be an intact .parquet file; got"),
         ({"a": np.zeros(0)}, r"got shape \(0, 1\)"),
     ],
 )
@@ -129,14 +175,14 @@ def test_a_small_file_takes_little_memory(write, monkeypatch):
 @pytest.mark.parametrize("kind", ["string", "large_string", "binary", "large_binary"])
 def test_texts_of_all_kinds_are_read_as_numbers_of_distinct_ones(write, kind):
     # polars writes large_string. Whole, these would be 300 MB.
-    path = write({"a": np.zeros(3000), "y": pa.array(["x" * 100_000] * 3000).cast(kind)})
+    path = write({"a": np.zeros(3000), "label": pa.array(["x" * 100_000] * 3000).cast(kind)})
     before = pa.total_allocated_bytes()
     with parquet_files._opened(path) as file:
         (batch,) = parquet_files._batches(file)
-        assert pa.types.is_dictionary(batch.schema.field("y").type)
+        assert pa.types.is_dictionary(batch.schema.field("label").type)
         assert pa.total_allocated_bytes() - before < 10_000_000
     raises_line("labels of at most 1000 characters; got 100000 for sample 0", path)
-    path = write({"a": [1, 2, 3], "y": pa.array(["ä", "b", "ä"]).cast(kind)})
+    path = write({"a": [1, 2, 3], "label": pa.array(["ä", "b", "ä"]).cast(kind)})
     check(load_user_data(path), [[1], [2], [3]], ["ä", "b", "ä"])
 
 

@@ -31,6 +31,7 @@ INTERNAL = {
     "clustering_common.prepare_zip": "prepare",
     "clustering_common.samples_file": "main.py and run_exp.py",
     "clustering_common.sparse_files": "load_user_data",
+    "clustering_common.table_columns": "load_user_data",
     "clustering_common.user_labels": "load_user_data",
 }
 

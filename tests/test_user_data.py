@@ -1,4 +1,5 @@
 import numpy as np
+import pandas
 import pytest
 import scipy.sparse
 
@@ -107,15 +108,59 @@ CSV = {
     "header": ("width,height\n1,2\n3,4\n", [[1, 2], [3, 4]], None),
     "label last": ("a,b,label\n1,2,5\n3,4,0\n", [[1, 2], [3, 4]], [5, 0]),
     "label first": ("Label,0,1\ncat,2,3\ndog,4,5\n", [[2, 3], [4, 5]], ["cat", "dog"]),
-    "label between": ("a, Y ,b\n1,7,2\n3,8,4\n", [[1, 2], [3, 4]], [7, 8]),
-    "target": ("a,target\n1,0\n", [[1]], [0]),
+    "label between": ("a, LABEL ,b\n1,7,2\n3,8,4\n", [[1, 2], [3, 4]], [7, 8]),
     "labels": ("labels,a\n1,0\n", [[0]], [1]),
+    "coordinates": ("x,y\n1,7\n3,8\n", [[1, 7], [3, 8]], None),
+    "coordinates, label": ("x,y,label\n1,7,0\n3,8,0\n", [[1, 7], [3, 8]], [0, 0]),
+    "target": ("a,target\n1,0\n", [[1, 0]], None),
 }
 
 
 @pytest.mark.parametrize(("text", "X", "labels"), CSV.values(), ids=CSV)
 def test_csv(write, text, X, labels):
     check(load_user_data(write(text, "x.csv")), X, labels)
+
+
+def frame(labels=None, **options):
+    """Return what pandas writes of two samples."""
+    table = pandas.DataFrame([[0.5, 1.0, 2.0], [3.0, 4.0, 5.0]], **options)
+    return table if labels is None else table.assign(label=labels)
+
+
+@pytest.mark.parametrize("labels", [None, ["cat", "dog"]])
+@pytest.mark.parametrize("columns", [None, ["a", "b", "c"]])
+@pytest.mark.parametrize("index", [None, [7, 5], ["p", "q"], [["p", "q"], [1, 2]], False])
+def test_csv_of_pandas(write, labels, columns, index):
+    table = frame(labels, columns=columns, index=index or None)
+    text = table.to_csv(index=index is not False)
+    check(load_user_data(write(text, "x.csv")), [[0.5, 1, 2], [3, 4, 5]], labels)
+
+
+NUMBERED = {
+    "two floats": ("0,1\n0.5,1.0\n", [[0.5, 1]]),
+    "four": ("0,1,2,3\n5,6,7,8\n", [[5, 6, 7, 8]]),
+    "one with an index": (",0\n3,7\n", [[7]]),
+    "one": ("0\n0.5\n", [[0], [0.5]]),
+    "whole numbers": ("0,1\n1,0\n", [[0, 1], [1, 0]]),
+    "short numbers": ("0,1,2\n0.5,1,.25\n", [[0, 1, 2], [0.5, 1, 0.25]]),
+    "nothing below": ("0,1,2,3\n", [[0, 1, 2, 3]]),
+    "from one": ("1,2,3,4\n5,6,7,8\n", [[1, 2, 3, 4], [5, 6, 7, 8]]),
+    "with points": ("0.0,1.0\n0.5,2.5\n", [[0, 1], [0.5, 2.5]]),
+}
+
+
+@pytest.mark.parametrize(("text", "X"), NUMBERED.values(), ids=NUMBERED)
+def test_csv_whose_first_line_counts(write, text, X):
+    check(load_user_data(write(text, "x.csv")), X)
+
+
+@pytest.mark.parametrize("name", ["y", "Target"])
+def test_it_is_said_that_labels_may_be_learned_from(write, caplog, name):
+    load_user_data(write(f"a,{name}\n1,0\n", "x.csv"))
+    load_user_data(write("x,y\n1,0\n", "points.csv"))
+    load_user_data(write("a,y,label\n1,0,0\n", "z.csv"))
+    (line,) = caplog.messages
+    assert f"x.csv': the column {name.lower()} is taken as a feature; named label, it is" in line
 
 
 def test_csv_with_a_byte_order_mark(write):
@@ -125,7 +170,11 @@ def test_csv_with_a_byte_order_mark(write):
 
 def test_csv_of_labels(write):
     path = write("1,2\n3,4\n", "x.csv")
-    for text in ("5\n6\n", "label\n5\n6\n", "id,label\nx,5\ny,6\n", "5\r\n\r\n6"):
+    for text in (
+        "5\n6\n", "label\n5\n6\n", "id,label\nx,5\ny,6\n", "5\r\n\r\n6", "y\n5\n6\n",
+        "id,target\n0,5\n1,6\n", "x,y,label\n0,0,5\n0,0,6\n", ",0\n0,5\n1,6\n", ",kind\n0,5\n1,6\n",
+        "a.png,5\nb.png,6\n", "file,kind\na.png,5\nb.png,6\n",
+    ):  # fmt: skip
         check(load_user_data(path, write(text, "y.csv")), [[1, 2], [3, 4]], [5, 6])
     check(load_user_data(path, write("cat\ndog\n", "y.csv")), [[1, 2], [3, 4]], ["cat", "dog"])
 
@@ -190,6 +239,9 @@ def test_pickles_are_refused(tmp_path, write):
     raises_line("must be a .npy file; got pickled objects", tmp_path / "x.npy")
     np.savez(tmp_path / "x.npz", x=np.array([[{}]]))
     raises_line("array 'x' intact; got pickled objects", tmp_path / "x.npz")
+    np.save(tmp_path / "y.npy", np.array(["a", "b"], object))
+    text = r"pickled objects, .*\. Save labels as text or integers, astype\(str\)"
+    raises_line(text, write(np.ones((2, 2)), "good.npy"), tmp_path / "y.npy")
 
 
 def test_ambiguous_keys(write):
@@ -245,7 +297,12 @@ BAD_CSV = {
     "word after labels": ("a,label,b\n1,cat,x\n", "got 'x' in line 2, column 3"),
     "word before labels": ("a,label,b\nx,cat,1\n", "got 'x' in line 2, column 1"),
     "semicolons": ("1;2\n3;4\n", "got '3;4' in line 2, column 1"),
-    "two labels": ("a,y,label\n1,2,3\n", "at most one column of labels; got the columns y, label"),
+    "two labels": (
+        "a,labels,label\n1,2,3\n",
+        "at most one column of labels; got the columns labels, label",
+    ),
+    "a word below an index": (",a,b\n0,1,x\n", "got 'x' in line 2, column 3"),
+    "a first value missing": (",5\n3,4\n", "got '' in line 1, column 1"),
     "labels only": ("label\n1\n", "must be a file with samples; got labels only"),
     "missing label": ("a,label\n1,0\n2,\n", "without missing labels; got none for sample 1"),
     "nan label": ("a,label\n1,NaN\n", "without missing labels; got none for sample 0"),
@@ -320,6 +377,15 @@ def test_a_csv_line_without_end(write, monkeypatch):
 
 def test_a_long_cell_is_not_repeated_in_full(write):
     raises_line(f"got '{'x' * 60}' in line 2, column 1", write("1\n" + "x" * 9999, "x.csv"))
+
+
+def test_too_much_for_memory_is_saved_to_be_read_by_blocks(write, monkeypatch):
+    path, both = write(np.ones((9, 9)), "x.npy"), write({"x": np.ones((9, 9))}, "x.npz")
+    monkeypatch.setattr(array_files, "memory_bytes", lambda: 600)
+    raises_line(r"got 648 bytes of memory needed, more than 600\. Save it by np.save as fl", path)
+    raises_line(
+        r"got 776 bytes declared .* Write it with np.save as float32, which is read block", both
+    )
 
 
 def test_packed_zeros_are_refused(write, tmp_path, monkeypatch):
