@@ -16,13 +16,13 @@ N_SAMPLES, BATCH = 20_000, 512
 
 def fitted() -> FcDEC:
     """Return an estimator of the paper's sizes that can predict."""
-    return FcDEC(10, pretrain_epochs=0, max_iter=0, random_state=0).fit(make_data("dense", 512))
+    return FcDEC(10, pretrain_epochs=0, max_iter=0, random_state=0).fit(make_data("FcDEC", 512))
 
 
 def bare_forward(model: FcDEC) -> "keras.KerasTensor":
     """Return what runs the encoder's bare products over rows of X."""
     kernels = [layer.kernel.value for layer in model._network.autoencoder.encoder.layers[1:]]
-    rows_ = keras.ops.convert_to_tensor(make_data("dense", BATCH))
+    rows_ = keras.ops.convert_to_tensor(make_data("FcDEC", BATCH))
 
     def run(n_samples: int) -> None:
         """Multiply as many rows as predict does."""
@@ -50,7 +50,7 @@ def accuracy_seconds(n_samples: int = 1_000_000) -> float:
 
 def rows(quick: bool) -> list[Row]:
     """Return a row for predict and one for accuracy."""
-    model, X = fitted(), make_data("dense", N_SAMPLES)
+    model, X = fitted(), make_data("FcDEC", N_SAMPLES)
     arms = {"ours": lambda n: model.predict(X[:n]), "bare": bare_forward(model)}
     found = paired(arms, 3 if quick else 9, 2 * BATCH, 2 * BATCH + (10_240 if quick else 18_432))
     ours, bare = found["ours"], found["bare"]
