@@ -57,9 +57,10 @@ INTRO = """\
 
 Made by `python -m benchmarks.results_page` from the result files in benchmarks/results; not edited
 by hand. Figures of the papers are means of five trials (DEC-DA, ACML 2018, tables 2, 3 and 5;
-Kingdra, ICLR 2020, main table). Ours are mean ± standard deviation over the seeds named, on the
-device named; k-means ran with the same seeds. ACC is by the best one-to-one match of clusters and
-classes. "not run" means that no run of ours with these settings is on file.
+Kingdra, ICLR 2020, main table). Ours are mean ± standard deviation over the seeds named, of one
+seed its figure alone, on the device named; k-means ran with the same seeds. ACC is by the best
+one-to-one match of clusters and classes. "not run" means that no run of ours with these settings is
+on file.
 """
 COLUMNS = (
     "method", "paper ACC", "ACC", "paper NMI", "NMI", "k-means, pixels", "k-means, embedding",
@@ -162,11 +163,15 @@ def _published(paper: Mapping[str, Any], measure: str) -> str:
 
 
 def _spread(records: Sequence[Record], measure: str, *names: str) -> str:
-    """Return mean ± deviation of a measure of the first of these names that all records have."""
+    """Return mean ± deviation of a measure of the first of these names that all records have.
+
+    One run has no deviation.
+    """
     for name in names:
         values = [r["metrics"][name][measure] for r in records if name in r["metrics"]]
         if len(values) == len(records):
-            return f"{np.mean(values):.3f} ± {np.std(values):.3f}"
+            spread = f" ± {np.std(values):.3f}" if len(values) > 1 else ""
+            return f"{np.mean(values):.3f}{spread}"
     return "-"
 
 
