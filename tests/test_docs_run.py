@@ -126,7 +126,10 @@ def shell(page):
     for line in script.splitlines():
         commands = re.sub(r"#.*", "", line).strip().split(" && ")
         left = [one.strip() for one in commands if one.strip() not in NOT_RUN]
-        left = [f"if {one}; then exit 9; fi" if one in REFUSED else one for one in left]
+        left = [
+            f"if {one}; then exit 9; else test $? -eq 2; fi" if one in REFUSED else one
+            for one in left
+        ]
         lines.append(" && ".join(left))
     text = "\n".join(lines) + "\n"
     for old, new in REDUCED.items():
@@ -233,7 +236,7 @@ def run(argv, folder):
         env={**os.environ, "PATH": path, "PYTHONPATH": str(folder)},
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    assert "Traceback" not in done.stderr or "results_page" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
 
 
 @pytest.mark.slow

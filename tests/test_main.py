@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import main
+from benchmarks import results_page
 from clustering_common import cli, datasets
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.run_folder import RunFolder
@@ -268,6 +269,7 @@ def test_own_data_called_like_a_data_set_is_not_it(run, digits_file, tmp_path, m
     assert CLOSING.fullmatch(out.splitlines()[-1]) and "paper" not in out
     record = json.loads((tmp_path / "out/results.json").read_text())
     assert record["paper"] == {} and record["data"]["path"] == record["dataset"] == "usps"
+    assert results_page.is_own_data(record)
 
 
 def test_flags_reach_the_estimator(monkeypatch):
