@@ -114,7 +114,7 @@ def place_of(record: Record) -> tuple[str, str]:
         if config not in KINGDRA_PLACES:
             raise _refusal("config must be one of the folder configs", config, record)
         return KINGDRA_PLACES[config]
-    cls, dataset = record["identity"]["class"], record["dataset"]
+    cls, dataset = record["identity"]["class"], record.get("dataset")
     if cls not in presets.CLASSES:
         raise _refusal(f"method must be one of {', '.join(presets.CLASSES)}", cls, record)
     if dataset not in DEC_DATASETS or is_own_data(record):
