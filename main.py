@@ -180,7 +180,7 @@ def load_task(args: argparse.Namespace) -> Any:
                 colour=args.colour,
                 data_key=args.data_key,
             )
-        return Task(str(args.data), *found)
+        return Task(str(args.data), *found, path=str(args.data))
     dataset = load_dataset(args.dataset, args.data_dir)
     return Task(args.dataset, dataset.images, dataset.labels)
 
@@ -212,9 +212,10 @@ def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
     weights = {"--pretrained-weights": args.pretrained_weights}
     place.check_inputs(weights, run_files.STALE)
     method = presets.paper_name(estimator)
+    paper = {} if task.path else presets.paper_figures(method, task.name)
     record = experiment.train(
         estimator, task, place, method=method, seed=args.random_state,
-        paper=presets.paper_figures(method, task.name), with_report=args.report,
+        paper=paper, with_report=args.report,
     )  # fmt: skip
     seconds = record["seconds"]
     print(
@@ -231,7 +232,7 @@ def train(args: argparse.Namespace, estimator: Any, task: Any) -> None:
         sizes = list(enumerate(record["cluster_sizes"]))
         print(cli.table(["cluster", "samples"], sizes))
         return
-    metrics, paper = record["metrics"], presets.paper_figures(method, task.name)
+    metrics = record["metrics"]
     rows = [
         ["k-means on pixels", *(metrics["kmeans_pixels"][name] for name in MEASURES)],
         ["k-means on embedding", *(metrics["kmeans_embedding"][name] for name in MEASURES)],

@@ -5,6 +5,9 @@ Usage: python -m benchmarks.agreement_graph [--repeats 3] [--only TEXT] [--json 
 Inputs: "realistic" members mostly agree, "unrelated" members vote at random, so nearly every
 tuple is distinct. Peak is the high-water mark of the whole process, "start" the mark just
 before the call: interpreter, libraries and the votes themselves.
+
+The yardstick of the first case is the pairwise definition, which finds the same buckets; the others
+are too large for it and stand beside the first case's time a sample: what linear growth would be.
 """
 
 import argparse
@@ -41,6 +44,7 @@ CASES = [
     # Far from any use: unrelated samples exceed such thresholds by chance.
     ("unrelated", 70_000, 10, 0, 3),
 ]
+PAIRWISE = CASES[0]
 # Of each size one, and the hardest of 70,000.
 QUICK = [CASES[i] for i in (0, 1, 4, 9)]
 
@@ -71,35 +75,87 @@ def unrelated_votes(n_samples, n_members, rng):
 
 
 VOTES = {"realistic": realistic_votes, "unrelated": unrelated_votes}
+N_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(1, np.uint8)
 
 
-def run_once(name, n_samples, n_members, low_th, high_th):
-    """Return what one call costs, as a dict."""
-    votes, sure = VOTES[name](n_samples, n_members, np.random.default_rng(0))
-    before = peak_mb()
+def pairwise_buckets(votes, sure, n_class, low_th, high_th, block=256):
+    """Return the buckets as the definition reads, from all pairs of samples.
+
+    H and W are matrices of bits, a row a sample, made a block of rows at a time.
+    """
+    n_samples = len(sure)
+    votes = votes.astype(np.int8)
+    high = np.empty((n_samples, -(-n_samples // 8)), np.uint8)
+    low = np.empty_like(high)
+    for start in range(0, n_samples, block):
+        part = slice(start, start + block)
+        agreement = sum((member[part, None] == member).view(np.int8) for member in votes)
+        high[part] = np.packbits((agreement > high_th) & sure[part, None], axis=1)
+        low[part] = np.packbits(agreement > low_th, axis=1)
+    buckets = []
+    while len(buckets) < n_class and high.any():
+        sizes = N_BITS[high].sum(axis=1)
+        bucket = np.flatnonzero(np.unpackbits(high[sizes.argmax()], count=n_samples))
+        buckets.append(bucket)
+        near = np.bitwise_or.reduce(low[bucket], axis=0)
+        high[np.unpackbits(near, count=n_samples).astype(bool)] = 0
+        high &= np.packbits(high.any(axis=1))
+    return buckets + [np.empty(0, np.int64)] * (n_class - len(buckets))
+
+
+def timed(call):
+    """Return the seconds of a call and what it returned."""
     start = time.perf_counter()
-    buckets = agreement_buckets(votes, sure, n_class=N_CLASS, low_th=low_th, high_th=high_th)
-    seconds = time.perf_counter() - start
-    return {
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def run_once(name, n_samples, n_members, low_th, high_th, with_pairwise=False):
+    """Return what one call costs, as a dict; where asked, what the pairwise way takes too."""
+    votes, sure = VOTES[name](n_samples, n_members, np.random.default_rng(0))
+    thresholds = {"n_class": N_CLASS, "low_th": low_th, "high_th": high_th}
+
+    def ours():
+        return agreement_buckets(votes, sure, **thresholds)
+
+    before = peak_mb()
+    seconds, buckets = timed(ours)
+    found = {
         "seconds": seconds,
         "peak_mb": peak_mb(),
         "before_mb": before,
         "n_tuples": len(np.unique(votes.T, axis=0)),
         "sizes": [len(bucket) for bucket in buckets],
     }
+    if with_pairwise:
+        # So short that the first call alone tells little, and other rows are compared with it.
+        found["seconds"] = statistics.median([seconds, *(timed(ours)[0] for _ in range(4))])
+        found["pairwise_seconds"], wanted = timed(
+            lambda: pairwise_buckets(votes, sure, **thresholds)
+        )
+        check_equal(buckets, wanted)
+    return found
+
+
+def check_equal(buckets, wanted):
+    """Raise RuntimeError unless both ways found the same buckets."""
+    if [bucket.tolist() for bucket in buckets] != [bucket.tolist() for bucket in wanted]:
+        raise RuntimeError("The agreement graph and the pairwise way differ in their buckets.")
 
 
 def measure(case, repeats):
     """Return one row: the case and the runs in fresh processes."""
-    command = [sys.executable, "-m", "benchmarks.agreement_graph", "--one", json.dumps(case)]
     runs = []
-    for _ in range(repeats):
+    for i in range(repeats):
+        one = json.dumps([*case, case == PAIRWISE and i == 0])  # the slow way once
+        command = [sys.executable, "-m", "benchmarks.agreement_graph", "--one", one]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         runs.append(json.loads(done.stdout))
     names = ("votes", "n_samples", "n_members", "low_th", "high_th")
     row = dict(zip(names, case, strict=True))
     row.update({key: runs[0][key] for key in ("n_tuples", "sizes")})
-    row["seconds"] = [round(run["seconds"], 3) for run in runs]
+    row["pairwise_seconds"] = runs[0].get("pairwise_seconds")
+    row["seconds"] = [round(run["seconds"], 4) for run in runs]
     row["peak_mb"] = [round(run["peak_mb"]) for run in runs]
     row["before_mb"] = [round(run["before_mb"]) for run in runs]
     return row
@@ -117,19 +173,25 @@ def table_line(row):
 
 
 def rows(quick):
-    """Return a row for each of some cases: seconds beside those of as many pairs of samples."""
+    """Return a row for each of some cases, the first against the pairwise way."""
     found = []
     for case in QUICK if quick else CASES:
         run = measure(case, 1 if quick else 3)
         votes, n_samples, n_members, low_th, high_th = case
+        seconds = statistics.median(run["seconds"])
+        if case == PAIRWISE:
+            first, beside = seconds / n_samples, run["pairwise_seconds"]
+            yardstick, ratio, meaning = "all pairs of samples", beside / seconds, "times as fast"
+        else:
+            beside = first * n_samples
+            yardstick, ratio, meaning = "first row's a sample", seconds / beside, "as long a sample"
+        name = f"{votes} votes, {n_samples:,} x {n_members}, thresholds {low_th}/{high_th}"
         found.append(
             Row(
-                f"{votes} votes, {n_samples:,} x {n_members}, thresholds {low_th}/{high_th}",
-                statistics.median(run["seconds"]),
-                "s",
-                f"peak {max(run['peak_mb'])} MB, {max(run['before_mb'])} before the call",
+                name, seconds, "s", yardstick, beside, [ratio], meaning,
+                max(run["peak_mb"]), max(run["before_mb"]),
             )
-        )
+        )  # fmt: skip
     return found
 
 

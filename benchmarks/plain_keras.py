@@ -17,15 +17,15 @@ from benchmarks.rows import Row, main, paired, ratio_row
 from benchmarks.training_step import (
     BATCH,
     N_SAMPLES,
+    RATE,
     SHAPE,
     clustering_model,
-    make_autoencoder,
     make_data,
+    make_network,
     pretraining_model,
     steps_of,
 )
 from dec_da import phases
-from dec_da.assignment import ClusteringLayer
 
 WHOLE_BATCHES = N_SAMPLES // BATCH * BATCH  # images, so that all batches have one shape
 
@@ -38,7 +38,7 @@ def batches(targets: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray
     targets : ndarray or None
         None makes each augmented image its own target.
     """
-    images = make_data("dense").reshape(-1, *SHAPE)[:WHOLE_BATCHES]
+    images = make_data("FcDEC").reshape(-1, *SHAPE)[:WHOLE_BATCHES]
     generator = ImageDataGenerator(rotation_range=10, width_shift_range=0.1, height_shift_range=0.1)
     rows = np.zeros(len(images)) if targets is None else targets[:WHOLE_BATCHES]
     for x, y in generator.flow(images, rows, BATCH, seed=0):
@@ -48,21 +48,19 @@ def batches(targets: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray
 
 def plain_pretraining() -> Callable[[int], None]:
     """Return the plain way of pretraining for so many steps."""
-    autoencoder = make_autoencoder("dense")
+    autoencoder = make_network("FcDEC").autoencoder
     x = keras.Input((math.prod(SHAPE),))
     model = keras.Model(x, autoencoder.decoder(autoencoder.encoder(x)))
-    model.compile(phases.make_optimizer("sgd", 0.001), "mse")
+    model.compile(phases.make_optimizer("sgd", RATE), "mse")
     return _fitting(model, None)
 
 
 def plain_clustering() -> Callable[[int], None]:
     """Return the plain way of DEC's clustering phase between two updates."""
-    encoder = make_autoencoder("dense").encoder
+    network = make_network("FcDEC")
     x = keras.Input((math.prod(SHAPE),))
-    clustering = ClusteringLayer(10)
-    model = keras.Model(x, clustering(encoder(x)))
-    clustering.clusters.assign(np.random.default_rng(0).normal(size=(10, 10)))
-    model.compile(phases.make_optimizer("sgd", 0.001), "kld")
+    model = keras.Model(x, network.clustering(network.autoencoder.encoder(x)))
+    model.compile(phases.make_optimizer("sgd", RATE), "kld")
     targets = np.random.default_rng(0).dirichlet(np.ones(10), N_SAMPLES).astype(np.float32)
     return _fitting(model, targets)
 
@@ -77,7 +75,7 @@ def rows(quick: bool) -> list[Row]:
     found = []
     rounds = 3 if quick else 15
     for phase, ours, plain in (
-        ("pretraining", lambda: pretraining_model("Fc", True), plain_pretraining),
+        ("pretraining", lambda: pretraining_model("FcDEC", True), plain_pretraining),
         ("clustering", lambda: clustering_model("FcDEC", True), plain_clustering),
     ):
         arms: dict[str, Any] = {"ours": steps_of(ours()), "plain": plain()}

@@ -3,14 +3,15 @@
 python -m benchmarks.results_page [--add FOLDER ...] [--results FOLDER] [--out FILE]
 
 A run of main.py or run_exp.py leaves a results.json in its folder; ``--add`` copies all below such
-folders to ``--results`` (benchmarks/results), whose files are the rows. A figure without such a
-file is listed as not run.
+folders to ``--results`` (benchmarks/results), whose files are the rows. If one belongs to no row,
+for its settings or its data, none is copied. A figure without such a file is listed as not run.
 """
 
 import argparse
 import json
 import os
 import shlex
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from clustering_common import files
+from clustering_common import cli, files
 from clustering_common.record import CHECKSUM, RESULTS, checksum
-from dec_da import presets
-from kingdra_cluster.configs import paper_table, read_config
+
+with cli.quiet_start():  # of the engine, which both start
+    from dec_da import presets
+    from kingdra_cluster.configs import paper_table, read_config
 
 DEC_ROWS = [name + suffix for name in presets.CLASSES for suffix in presets.PAPER_SUFFIXES.values()]
 DEC_DATASETS = ("mnist", "mnist-test", "usps", "fmnist", "digits")
@@ -34,6 +37,12 @@ KINGDRA_ROWS = {
     "Ladder-Dot": "ladder_dot",
 }
 KINGDRA_DATASETS = ("mnist", "stl10", "cifar10", "reuters", "20news", "fmnist", "digits")
+# Data set and row of each config.
+KINGDRA_PLACES = {
+    f"{config}_{dataset}": (dataset, row)
+    for row, config in KINGDRA_ROWS.items()
+    for dataset in KINGDRA_DATASETS
+}
 DEVIATIONS = """\
 - **All rows**: labels come from the final weights, where the authors' releases return those of the
   last update; each pass over the data is a fresh permutation, where the release of DEC-DA walks the
@@ -57,15 +66,17 @@ INTRO = """\
 
 Made by `python -m benchmarks.results_page` from the result files in benchmarks/results; not edited
 by hand. Figures of the papers are means of five trials (DEC-DA, ACML 2018, tables 2, 3 and 5;
-Kingdra, ICLR 2020, main table). Ours are mean ± standard deviation over the seeds named, on the
-device named; k-means ran with the same seeds. ACC is by the best one-to-one match of clusters and
-classes. "not run" means that no run of ours with these settings is on file.
+Kingdra, ICLR 2020, main table). Ours are mean ± standard deviation over the seeds named, of one
+seed its figure alone, on the device named; k-means ran with the same seeds. ACC is by the best
+one-to-one match of clusters and classes. "not run" means that no run of ours with these settings is
+on file.
 """
 COLUMNS = (
     "method", "paper ACC", "ACC", "paper NMI", "NMI", "k-means, pixels", "k-means, embedding",
     "seeds", "seconds", "device",
 )  # fmt: skip
 OF_A_RUN = ("random_state", "verbose")  # settings in which runs of a row differ
+NEEDED = {"seed", "settings", "data", "metrics", "seconds", "device", "command"}  # of a record
 Record = Mapping[str, Any]
 
 
@@ -73,46 +84,94 @@ def read_records(folder: Path) -> dict[tuple[str, str], list[Record]]:
     """Return all result files below a folder by (data set, row of the table), seeds ascending."""
     found: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for path in sorted(folder.rglob(RESULTS)):
-        record = json.loads(path.read_text())
+        record = read_record(path)
         found[place_of(record)].append(record)
     return {key: sorted(records, key=lambda r: r["seed"]) for key, records in found.items()}
 
 
+def read_record(path: Path) -> Record:
+    """Return the content of a run's results.json; raise ValueError where it is no such file."""
+    try:
+        record = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        record = None
+    is_whole = isinstance(record, dict) and set(record) >= NEEDED
+    if (
+        not is_whole
+        or not isinstance(record["seed"], int)
+        or not {"config", "identity"} & {*record}
+    ):
+        raise ValueError(
+            f"{RESULTS} must be that of a run with a seed; got {str(path)!r}. Leave it out."
+        )
+    return record
+
+
 def place_of(record: Record) -> tuple[str, str]:
-    """Return the data set and the row of a run."""
+    """Return the data set and the row of a run; raise ValueError where it has none."""
     if "config" in record:
-        name, dataset = record["config"].rsplit("_", 1)
-        rows = {config: row for row, config in KINGDRA_ROWS.items()}
-        return dataset, rows[name]
-    settings = record["settings"]
-    flags = bool(settings["aug_pretrain"]), bool(settings["aug_cluster"])
-    return record["dataset"], record["identity"]["class"] + presets.PAPER_SUFFIXES[flags]
+        config = record["config"]
+        if config not in KINGDRA_PLACES:
+            raise _refusal("config must be one of the folder configs", config, record)
+        return KINGDRA_PLACES[config]
+    cls, dataset = record["identity"]["class"], record.get("dataset")
+    if cls not in presets.CLASSES:
+        raise _refusal(f"method must be one of {', '.join(presets.CLASSES)}", cls, record)
+    if dataset not in DEC_DATASETS or is_own_data(record):
+        known = f"dataset must be one of {', '.join(DEC_DATASETS)}, and no data of one's own"
+        raise _refusal(known, dataset, record)
+    flags = augmented_phases(record)
+    return dataset, cls + presets.PAPER_SUFFIXES[flags["aug_pretrain"], flags["aug_cluster"]]
+
+
+def is_own_data(record: Record) -> bool:
+    """Return whether a run of main.py had --data, whose file may be called like a data set."""
+    if "path" in record["data"]:
+        return record["data"]["path"] is not None
+    # Of an earlier version, whose command tells.
+    return any(word.split("=")[0] == "--data" for word in record["command"].split())
+
+
+def augmented_phases(record: Record) -> dict[str, bool]:
+    """Return for each phase of DEC-DA whether it was augmented, by the name of its setting."""
+    return {name: bool(record["settings"].get(name)) for name in ("aug_pretrain", "aug_cluster")}
+
+
+def _refusal(wanted: str, given: Any, record: Record) -> ValueError:
+    return ValueError(
+        f"{wanted}; got {given!r} in the run {record['command']!r}. Leave its {RESULTS} out."
+    )
 
 
 def check_settings(record: Record) -> None:
     """Raise ValueError unless a run had the settings of its row: the paper's, for digits ours."""
+    dataset, _ = place_of(record)
     if "config" in record:
         path = Path(__file__).parent.parent / "configs" / f"{record['config']}.json"
-        wanted = read_config(path).make_estimator().get_params()
+        config = read_config(path)
+        places = {"training_path": config.training_path, "dataset": config.dataset}
+        wanted = {**config.make_estimator().get_params(), **places}
     else:
-        dataset, _ = place_of(record)
-        flags = {name: record["settings"][name] for name in ("aug_pretrain", "aug_cluster")}
+        flags = augmented_phases(record)
         estimator = presets.make_estimator(record["identity"]["class"], dataset, **flags)
         wanted = estimator.resolved_params()
+    found = {**record["data"], **record["settings"]}
     for name, value in json.loads(json.dumps(wanted)).items():
-        given = record["settings"].get(name, value)
+        given = found.get(name, value)
         if name not in OF_A_RUN and given != value:
-            raise ValueError(
-                f"{name} must be {value!r} in this row; got {given!r} in the run "
-                f"{record['command']!r}. Leave its results.json out."
-            )
+            raise _refusal(f"{name} must be {value!r} in this row", given, record)
 
 
-def keep(source: Path, results: Path) -> None:
-    """Copy all result files below ``source`` to their places below ``results``; see `portable`."""
-    for path in sorted(source.rglob(RESULTS)):
-        record = json.loads(path.read_text())
+def keep(sources: Iterable[Path], results: Path) -> None:
+    """Copy all result files below ``sources`` to their places below ``results``; see `portable`.
+
+    All are checked before one is copied.
+    """
+    paths = [path for source in sources for path in sorted(source.rglob(RESULTS))]
+    records = [read_record(path) for path in paths]
+    for record in records:
         check_settings(record)
+    for path, record in zip(paths, records, strict=True):
         dataset, row = place_of(record)
         place = results / dataset / row.replace(" ", "-") / f"seed{record['seed']}"
         place.mkdir(parents=True, exist_ok=True)
@@ -162,11 +221,15 @@ def _published(paper: Mapping[str, Any], measure: str) -> str:
 
 
 def _spread(records: Sequence[Record], measure: str, *names: str) -> str:
-    """Return mean ± deviation of a measure of the first of these names that all records have."""
+    """Return mean ± deviation of a measure of the first of these names that all records have.
+
+    One run has no deviation.
+    """
     for name in names:
         values = [r["metrics"][name][measure] for r in records if name in r["metrics"]]
         if len(values) == len(records):
-            return f"{np.mean(values):.3f} ± {np.std(values):.3f}"
+            spread = f" ± {np.std(values):.3f}" if len(values) > 1 else ""
+            return f"{np.mean(values):.3f}{spread}"
     return "-"
 
 
@@ -206,20 +269,24 @@ def page(runs: Mapping[tuple[str, str], Sequence[Record]]) -> str:
     return "\n".join([*lines, "## Deviations", "", DEVIATIONS, ""])
 
 
-def main() -> None:
-    """Write the page."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.results_page")
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = cli.OneLineParser(prog="python -m benchmarks.results_page")
     parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="FOLDER",
                         help="of runs whose results.json are kept")  # fmt: skip
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--out", type=Path, default=Path("docs/RESULTS.md"))
-    args = parser.parse_args()
-    for folder in args.add:
-        keep(folder, args.results)
+    return parser
+
+
+def command(argv: Sequence[str] | None = None) -> None:
+    """Write the page."""
+    args = build_parser().parse_args(argv)
+    keep(args.add, args.results)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(args.out) as part:
         part.write_text(page(read_records(args.results)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(cli.run(command))

@@ -32,6 +32,8 @@ class Row:
         Median, least and largest of the rounds' ratios.
     meaning : str
         What the ratio says, such as 'share of the bare rate'.
+    peak_mb, before_mb : float or None
+        Peak memory of the row's own process, and what it was before what is measured.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Row:
     yardstick_value: float | None = None
     ratio: list[float] = field(default_factory=list)
     meaning: str = ""
+    peak_mb: float | None = None
+    before_mb: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""
@@ -105,8 +109,17 @@ def cells(row: Row) -> list[Any]:
 
 
 def as_table(rows: Sequence[Row]) -> str:
-    """Return rows as text."""
-    return table(["", "ours", "yardstick", "ratio"], [cells(row) for row in rows])
+    """Return rows as text, with their peak memory where any has one."""
+    columns, lines = ["", "ours", "yardstick", "ratio"], [cells(row) for row in rows]
+    if any(row.peak_mb is not None for row in rows):
+        columns.append("peak MB (before)")
+        lines = [[*line, _peak(row)] for line, row in zip(lines, rows, strict=True)]
+    return table(columns, lines)
+
+
+def _peak(row: Row) -> str:
+    peak = "-" if row.peak_mb is None else f"{row.peak_mb:.0f}"
+    return peak if row.before_mb is None else f"{peak} ({row.before_mb:.0f})"
 
 
 def main(rows: Callable[[bool], list[Row]]) -> None:

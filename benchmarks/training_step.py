@@ -1,7 +1,8 @@
 """A training step of every method against the bare products of its network (`benchmarks.bare`).
 
-Paper sizes: 28x28 images, batch 256, 500-500-2000-10 or 32-64-128-10. Ours and the bare products
-run in turns in one process; the ratio is the share of the bare rate that a step attains.
+Paper sizes: 28x28 images, batch 256, 500-500-2000-10 or 32-64-128-10. Networks, losses, weights and
+optimisers are those of the estimators' classes. Ours and the bare products run in turns in one
+process; the ratio is the share of the bare rate that a step attains.
 """
 
 import itertools
@@ -16,64 +17,55 @@ from benchmarks.rows import Arm, Row, main, paired, ratio_row
 from clustering_common import backend
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule, SteppedModel
-from dec_da import phases
-from dec_da.assignment import ClusteringLayer
-from dec_da.autoencoders import Autoencoder, conv_autoencoder, dense_autoencoder
-from dec_da.models import HardAssignmentModel, ReconstructionModel, SoftAssignmentModel
+from dec_da import phases, presets
+from dec_da.models import ClusteringModel, ReconstructionModel
+from dec_da.network import ClusteringNetwork
 
 SHAPE, BATCH, N_SAMPLES = (28, 28, 1), 256, 10_000
-# Clustering phase: class of the model, weight of the reconstruction, network, optimiser.
-METHODS: dict[str, tuple[Any, float, str, str]] = {
-    "FcDEC": (SoftAssignmentModel, 0.0, "dense", "sgd"),
-    "FcIDEC": (SoftAssignmentModel, 1.0, "dense", "sgd"),
-    "FcDCN": (HardAssignmentModel, 1.0, "dense", "adam"),
-    "ConvDEC": (SoftAssignmentModel, 0.0, "conv", "adam"),
-    "ConvIDEC": (SoftAssignmentModel, 1.0, "conv", "adam"),
-}
-PRETRAINING = {"Fc": ("dense", "sgd"), "Conv": ("conv", "adam")}
+PRETRAINED = {"Fc": "FcDEC", "Conv": "ConvDEC"}  # whose pretraining is their family's
+RATE = 0.001  # of every optimiser: the paper's 1.0 could make random data diverge
 
 
-def make_autoencoder(kind: str) -> Autoencoder:
-    """Return the paper's dense or convolutional autoencoder."""
-    if kind == "dense":
-        return dense_autoencoder(int(np.prod(SHAPE)), (500, 500, 2000, 10), SeedStream(0))
-    return conv_autoencoder(SHAPE, (32, 64, 128), 10, SeedStream(0))
+def make_network(method: str) -> ClusteringNetwork:
+    """Return a method's network, its centres drawn at random."""
+    shape = make_data(method, 1).shape[1:]
+    network = presets.CLASSES[method]()._make_network(shape, SeedStream(0))
+    centers = network.clustering.clusters
+    centers.assign(np.random.default_rng(0).normal(size=centers.shape))
+    return network
 
 
-def make_data(kind: str, n_samples: int = N_SAMPLES) -> np.ndarray:
-    """Return random images in the network's layout."""
+def make_data(method: str, n_samples: int = N_SAMPLES) -> np.ndarray:
+    """Return random images in the layout of a method's network."""
     X = np.random.default_rng(0).random((n_samples, int(np.prod(SHAPE))), np.float32)
-    return X if kind == "dense" else X.reshape(-1, *SHAPE)
+    return X if method.startswith("Fc") else X.reshape(-1, *SHAPE)
 
 
-def pretraining_model(family: str, is_augmented: bool, n_samples: int = N_SAMPLES) -> Any:
-    """Return the compiled model of pretraining, 'Fc' or 'Conv'."""
-    kind, optimizer = PRETRAINING[family]
-    autoencoder = make_autoencoder(kind)
-    seed = 1 if is_augmented else None
-    model = ReconstructionModel(
-        autoencoder, make_data(kind, n_samples), image_shape=SHAPE, augment_seed=seed
-    )
-    model.prepare(phases.make_optimizer(optimizer, 0.001))
+def options_of(is_augmented: bool) -> dict[str, Any]:
+    """Return what both phases' models take for images that are augmented, or not."""
+    return {"image_shape": SHAPE, "augment_seed": 1 if is_augmented else None}
+
+
+def pretraining_model(
+    method: str, is_augmented: bool, n_samples: int = N_SAMPLES
+) -> ReconstructionModel:
+    """Return the compiled model of a method's pretraining."""
+    autoencoder, data = make_network(method).autoencoder, make_data(method, n_samples)
+    model = ReconstructionModel(autoencoder, data, **options_of(is_augmented))
+    optimizer = presets.CLASSES[method].settings.pretrain_optimizer
+    model.prepare(phases.make_optimizer(optimizer, RATE))
     return model
 
 
-def clustering_model(method: str, is_augmented: bool, n_samples: int = N_SAMPLES) -> Any:
+def clustering_model(
+    method: str, is_augmented: bool, n_samples: int = N_SAMPLES
+) -> ClusteringModel:
     """Return the compiled model of a method's clustering phase, its targets set."""
-    cls, reconstruction, kind, optimizer = METHODS[method]
-    clustering = ClusteringLayer(10, name="clustering")
-    clustering.build((1, 10))
-    clustering.clusters.assign(np.random.default_rng(0).normal(size=(10, 10)))
-    model = cls(
-        make_autoencoder(kind),
-        clustering,
-        make_data(kind, n_samples),
-        reconstruction_weight=reconstruction,
-        image_shape=SHAPE,
-        augment_seed=1 if is_augmented else None,
-    )
+    estimator = presets.CLASSES[method]()
+    network, data = make_network(method), make_data(method, n_samples)
+    model = estimator._clustering_model(network, data, **options_of(is_augmented))
     model.update()
-    model.prepare(phases.make_optimizer(optimizer, 0.001))
+    model.prepare(phases.make_optimizer(estimator.settings.optimizer, RATE))
     return model
 
 
@@ -138,13 +130,13 @@ def phase_rows(name: str, make: Any, rounds: int, n_steps: int) -> list[Row]:
 def rows(quick: bool) -> list[Row]:
     """Return three rows for each phase of each method."""
     found: list[Row] = []
-    for family in PRETRAINING:
+    for family, method in PRETRAINED.items():
         found += phase_rows(
             f"{family} pretraining step",
-            lambda flag, family=family: pretraining_model(family, flag),
+            lambda flag, method=method: pretraining_model(method, flag),
             *_effort(family, quick),
         )
-    for method in METHODS:
+    for method in presets.CLASSES:
         found += phase_rows(
             f"{method} clustering step",
             lambda flag, method=method: clustering_model(method, flag),

@@ -191,13 +191,18 @@ def _strip(cell: MethodRuns, across: Scale, colour: str) -> str:
 
 
 def _table(cells: Sequence[MethodRuns]) -> str:
-    """Return mean and deviation of each cell, the best of each measure marked."""
+    """Return mean and deviation of each cell, the best of each measure marked.
+
+    One trial has no deviation.
+    """
     means = {name: [_mean(cell.values(name)) for cell in cells] for name in MEASURES}
     rows = []
     for i, cell in enumerate(cells):
         row = [text(cell.method), str(len(cell.rows))]
         for name in MEASURES:
-            content = f"{score(means[name][i])} ± {score(float(np.std(cell.values(name))))}"
+            values = cell.values(name)
+            spread = f" ± {score(float(np.std(values)))}" if len(values) > 1 else ""
+            content = f"{score(means[name][i])}{spread}"
             is_best = means[name][i] == max(means[name], key=lambda m: -1.0 if m != m else m)
             row.append(f'<td class="best">{content}</td>' if is_best else content)
         row.append(score(cell.figure("metrics", "kmeans_pixels", "acc")))

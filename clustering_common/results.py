@@ -29,7 +29,7 @@ def environment() -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: version(name) for name in ["deep-clustering", *names]},
         },
-        "commit": _commit(),
+        "commit": _commit(Path(__file__).resolve().parent.parent),
         "device": backend.device_name(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
@@ -55,15 +55,22 @@ def kmeans_baseline(X: np.ndarray, n_clusters: int, labels_true: Any, seed: int)
         return scores(labels_true, np.concatenate([model.predict(chunk) for chunk in chunks]))
 
 
-def _commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, None where it is installed."""
-    folder = Path(__file__).resolve().parent.parent
+def _commit(folder: Path) -> str | None:
+    """Return the commit of the checkout in ``folder``, None where there is none.
+
+    "+changes" after it tells that files under version control were changed since.
+    """
     if not (folder / ".git").exists():
         return None
+    # Without locks: a grid's trials ask at a time, and the user may be at work.
+    ask = ["git", "--no-optional-locks", "status", "--porcelain=2", "--branch"]
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10
+            [*ask, "--untracked-files=no"], cwd=folder, capture_output=True, text=True, timeout=10
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):  # ValueError: names that are no text
         return None
-    return done.stdout.strip() or None
+    lines = done.stdout.splitlines()
+    found = [line.split()[-1] for line in lines if line.startswith("# branch.oid")]
+    is_changed = any(not line.startswith("#") for line in lines)
+    return found[0] + "+changes" * is_changed if found else None

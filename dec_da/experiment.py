@@ -55,6 +55,8 @@ class Task:
     image_shape : tuple of int, optional
         (height, width) or (height, width, 3) of images; by default what the axes of X say, none
         for vectors.
+    path : str, optional
+        Of data of one's own, which may be called like a data set.
 
     Raises
     ------
@@ -67,6 +69,7 @@ class Task:
     labels: np.ndarray | None
     names: list[str] | None = None
     image_shape: tuple[int, ...] | None = None
+    path: str | None = None
 
     def __post_init__(self) -> None:
         if self.image_shape is None:
@@ -168,6 +171,7 @@ def _run(
         "dataset": task.name,
         "settings": estimator.resolved_params(),
         "data": {
+            "path": task.path,
             "shape": task.X.shape,
             "sha256": data_hash(task.X),
             "labels_sha256": None if task.labels is None else data_hash(task.labels),

@@ -1,6 +1,7 @@
 """The table of a grid of runs: a row per trial, means and deviations, the paper's figures."""
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ __all__ = ["summary"]
 
 COLUMNS = ("dataset", "method", "trials", *MEASURES, "time")
 KMEANS, PROBLEM = "kmeans_acc", "problem"
+MEANS = ("mean", "std")
 
 
 def with_means(rows: Sequence[dict[str, Any]], n_trials: int) -> list[dict[str, Any]]:
@@ -39,19 +41,22 @@ def with_means(rows: Sequence[dict[str, Any]], n_trials: int) -> list[dict[str, 
 def summary(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table that a grid ends with.
 
-    Mean and deviation of each cell, beside k-means on the pixels, the mean of as many trials: what
-    any method must beat; and the paper's figures.
+    Mean and deviation of each cell, of one trial its figure alone; beside it k-means on the pixels,
+    the mean of as many trials: what any method must beat; and the paper's figures.
     """
     lines = []
+    trials = [row for row in rows if row["trials"] not in MEANS]
+    n_trials = Counter((row["dataset"], row["method"]) for row in trials)
     for mean, std in zip(
         [row for row in rows if row["trials"] == "mean"],
         [row for row in rows if row["trials"] == "std"],
         strict=True,
     ):
         paper = presets.paper_figures(mean["method"], mean["dataset"])
+        is_one = n_trials[mean["dataset"], mean["method"]] == 1
         lines.append(
             [mean["dataset"], mean["method"]]
-            + [f"{mean[key]:.3f} ± {std[key]:.3f}" for key in MEASURES]
+            + [f"{mean[key]:.3f}" + ("" if is_one else f" ± {std[key]:.3f}") for key in MEASURES]
             + [f"{mean[KMEANS]:.3f}"]
             + [f"{paper[key]:.3f}" if paper else "-" for key in ("acc", "nmi")]
             + [f"{mean['time']:.0f} s"]

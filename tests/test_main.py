@@ -10,9 +10,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 import main
+from benchmarks import results_page
 from clustering_common import cli, datasets
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.run_folder import RunFolder
@@ -109,7 +111,7 @@ def test_train_then_test(method, run, tmp_path):
 def check_record(record, method):
     base, augmented = presets.split_method(method)
     assert record["method"] == method
-    assert record["dataset"] == "digits"
+    assert record["dataset"] == "digits" and record["data"]["path"] is None
     assert (record["seed"], record["n_iter"]) == (3, 4)
     assert record["termination_condition"] == "max_iter"
     settings = record["settings"]
@@ -253,6 +255,21 @@ def test_own_csv_with_labels(run, digits_file, tmp_path):
     record = json.loads((tmp_path / "out/results.json").read_text())
     assert record["dataset"] == str(path)
     assert (record["settings"]["aug_pretrain"], record["settings"]["aug_cluster"]) == (False, True)
+
+
+def test_own_data_called_like_a_data_set_is_not_it(run, digits_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "usps").mkdir()
+    for i, pixels in enumerate(np.load(digits_file)[:40]):
+        image = Image.fromarray((pixels.reshape(8, 8) * 255).astype(np.uint8))
+        image.save(tmp_path / f"usps/{i:02}.png")
+    np.save("y.npy", np.load("y.npy")[:40])
+    code, out, err = run("--data", "usps", *OWN, "--labels", "y.npy", "-d", "out")
+    assert code == 0, err
+    assert CLOSING.fullmatch(out.splitlines()[-1]) and "paper" not in out
+    record = json.loads((tmp_path / "out/results.json").read_text())
+    assert record["paper"] == {} and record["data"]["path"] == record["dataset"] == "usps"
+    assert results_page.is_own_data(record)
 
 
 def test_flags_reach_the_estimator(monkeypatch):
