@@ -27,7 +27,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from clustering_common import evidence, select_k
+from clustering_common import evidence, evidence_seed, select_k
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.evidence_identity import fit_identity
 from clustering_common.select_k import report
@@ -100,6 +100,57 @@ def test_a_sample_has_the_measures_of_all(four, monkeypatch):
     monkeypatch.setattr(evidence, "SAMPLE", 60)
     part = select_k.select_k(KMeans(), csr_matrix(four), [3, 4], n_seeds=1)
     assert part[0].k == 4 and abs(part[0].silhouette - whole[0].silhouette) < 0.1
+
+
+def named(X):
+    return pandas.DataFrame(X, columns=["a", "b"], index=np.arange(len(X))[::-1])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "of"),
+    [
+        (KMeans(), named),
+        (KMeans(), pandas.DataFrame),  # its columns are numbers, as rows are
+        (make_pipeline(StandardScaler(), KMeans()).set_output(transform="pandas"), np.asarray),
+        (KMeans(), np.ndarray.tolist),
+    ],
+)
+def test_tables_and_lists_have_the_measures_of_arrays(four, estimator, of):
+    plain = clone(estimator)
+    if isinstance(plain, Pipeline):
+        plain.set_output(transform="default")
+    found = select_k.select_k(estimator, of(four), [3, 4, 5], n_seeds=2)
+    assert_alike(found, select_k.select_k(plain, four, [3, 4, 5], n_seeds=2))
+
+
+def test_a_table_of_more_columns_than_samples_is_sampled_by_rows():
+    wide = np.random.default_rng(0).random((20, 40))
+    found = select_k.select_k(KMeans(), pandas.DataFrame(wide), [2, 3], n_seeds=1)
+    assert_alike(found, select_k.select_k(KMeans(), wide, [2, 3], n_seeds=1))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_an_embedding_may_be_a_table(blobs):
+    estimator = FcDEC(**DEC).set_output(transform="pandas")
+    table = pandas.DataFrame(blobs, index=np.arange(len(blobs))[::-1])
+    found = select_k.select_k(estimator, table, [2, 3], n_seeds=1)
+    assert_alike(found, select_k.select_k(FcDEC(**DEC), blobs, [2, 3], n_seeds=1))
+
+
+@pytest.mark.parametrize("kind", [csr_matrix, pandas.DataFrame, np.asarray, np.ndarray.tolist])
+def test_rows_are_taken_by_position(kind):
+    X = np.arange(12.0).reshape(4, 3)
+    rows = evidence_seed._rows(kind(X), np.array([3, 1]))
+    assert type(rows) is np.ndarray
+    np.testing.assert_array_equal(rows, X[[3, 1]])
+
+
+def assert_alike(found, wanted):
+    names = ("k", "silhouette", "davies_bouldin", "stability", "sure", "used", "rank")
+    for name in names:
+        assert_allclose(
+            [getattr(one, name) for one in found], [getattr(one, name) for one in wanted]
+        )
 
 
 def test_what_diverges_ranks_last(four):
