@@ -13,7 +13,6 @@ from typing import Any
 
 from clustering_common import cli, files
 from clustering_common.evidence import Evidence, select_k
-from clustering_common.evidence_fits import KeptFits
 from clustering_common.evidence_report import TABLE, plot, report
 
 __all__ = ["Evidence", "plot", "report", "select_k"]
@@ -121,18 +120,28 @@ def command(argv: Sequence[str] | None = None) -> None:
     if not hasattr(estimator, "aug_pretrain"):  # who takes no images
         X = X.reshape(len(X), -1)
     ks = sorted(set(itertools.chain.from_iterable(args.k)))
-    with locked("--save-dir", folder), cli.naming({"folder": "--save-dir"}):
-        if not args.resume:
-            KeptFits.clear(folder)
+    with locked("--save-dir", folder), cli.naming(_flag_names(args)):
         found = select_k(
-            estimator, X, ks, n_seeds=args.seeds, seed=args.seed, say=_progress, folder=folder
-        )
+            estimator, X, ks, n_seeds=args.seeds, seed=args.seed, say=_progress, folder=folder,
+            resume=args.resume,
+        )  # fmt: skip
     _say(report(found))
     try:
         plot(found, folder / "select_k.png")
         _say(f"Written to {folder / TABLE} and {folder / 'select_k.png'}.")
     except ImportError:
         _say(f"Written to {folder / TABLE}. For the picture: pip install matplotlib.")
+
+
+def _flag_names(args: argparse.Namespace) -> dict[str, str]:
+    """Return what the user typed for each argument that a message may name."""
+    return {
+        "folder": "--save-dir",
+        "estimator": "--estimator",
+        "ks": "--k",
+        "each of ks": "each of --k",
+        "X": f"--data {args.data!r}" if args.data else f"--dataset {args.dataset}",
+    }
 
 
 def _samples(args: argparse.Namespace) -> Any:

@@ -173,6 +173,7 @@ def test_what_diverges_ranks_last(four):
         ("each of ks", {"ks": [2.5]}),
         ("n_seeds", {"n_seeds": 0}),
         ("seed", {"seed": -1}),
+        ("resume", {"resume": 1}),
         ("estimator", {"estimator": StandardScaler()}),
         ("estimator", {"estimator": PCA()}),
         ("estimator", {"estimator": make_pipeline(KMeans(), StandardScaler())}),
@@ -459,6 +460,27 @@ def test_the_command(four, tmp_path, capsys, handlers):
     assert run(capsys, *argv, "--estimator", "sklearn.cluster.KMeans")[0] == 0  # anew
     code, _, err = run(capsys, *same, "--resume")
     assert code == 2 and "--save-dir must be this run's own to go on from" in err
+
+
+def test_a_search_anew_keeps_the_fits_until_it_has_one(four, tmp_path, capsys, handlers):
+    np.save(tmp_path / "x.npy", four)
+    base = ["--data", tmp_path / "x.npy", "--seeds", 2, "-d", tmp_path / "out"]
+    kmeans = ["--estimator", "sklearn.cluster.KMeans"]
+    assert run(capsys, *base, *kmeans, "--k", "3-5")[0] == 0
+    kept = sorted((tmp_path / "out/fits").iterdir())
+    assert len(kept) == 6
+    for flags, text in (
+        ([*kmeans, "--k", "3-500"], "--k must be below n_samples=120; got 500."),
+        ([*kmeans, "--k", "3", "--set", "n_init=0"], "n_init"),  # the estimator finds it
+        (["--k", "3", "--estimator", "sklearn.decomposition.PCA"], "--estimator must have fit_pr"),
+    ):
+        code, _, err = run(capsys, *base, *flags)
+        assert code == 2 and text in err and len(err.splitlines()) == 1
+        assert sorted((tmp_path / "out/fits").iterdir()) == kept
+    assert run(capsys, *base, *kmeans, "--k", "3", "--set", "n_init=2")[0] == 0
+    assert [path.name for path in sorted((tmp_path / "out/fits").iterdir())] == [
+        "seed-0-k-3.state", "seed-1-k-3.state",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
