@@ -9,6 +9,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from clustering_common import cli, files
@@ -70,7 +71,16 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
         value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
         if value and not args.data:
             parser.error(f"{flag} must come with {what}; got {value!r}")
+    if args.data and _is_within(args.save_dir, args.data):
+        # The picture would be one more sample of the next search.
+        parser.error(f"--save-dir must be outside the folder --data; got {args.save_dir!r}")
     return args
+
+
+def _is_within(path: str, folder: str) -> bool:
+    """Return whether a path leads into a folder, or to it."""
+    data = Path(folder).expanduser()
+    return data.is_dir() and Path(path).resolve().is_relative_to(data.resolve())
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, Any]:

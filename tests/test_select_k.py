@@ -16,6 +16,7 @@ import pandas
 import pytest
 from joblib import Memory
 from numpy.testing import assert_allclose
+from PIL import Image
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
@@ -481,6 +482,21 @@ def test_a_search_anew_keeps_the_fits_until_it_has_one(four, tmp_path, capsys, h
     assert [path.name for path in sorted((tmp_path / "out/fits").iterdir())] == [
         "seed-0-k-3.state", "seed-1-k-3.state",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", [".", "results/select_k"])
+def test_no_picture_of_ours_among_the_images(folder, tmp_path, monkeypatch, capsys, handlers):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(9):
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(photos / f"{i}.png")
+    monkeypatch.chdir(photos)
+    flags = ["--k", "2", "--seeds", 1, "--estimator", "sklearn.cluster.KMeans"]
+    code, out, err = run(capsys, "--data", ".", *flags, "-d", folder)
+    assert code == 2 and not out and len(err.splitlines()) == 1
+    assert f"--save-dir must be outside the folder --data; got '{folder}'" in err
+    assert len(list(photos.iterdir())) == 9
+    assert run(capsys, "--data", ".", *flags, "-d", "../out")[0] == 0
 
 
 @pytest.mark.parametrize(
