@@ -130,7 +130,8 @@ def _run_cells(
         later = shared.waiting([cell.pretraining_key for cell in left])
         wave = {cell.key: cell for i, cell in enumerate(left) if i not in later}
         left = [left[i] for i in sorted(later)]
-        tasks = [
+        # A generator: the first cells train while k-means on the pixels of later ones is done here.
+        tasks = (
             run_apart(
                 cell,
                 pixels.of(cell.task, cell.trial),
@@ -138,7 +139,7 @@ def _run_cells(
                 sys.argv,
             )
             for cell in wave.values()
-        ]
+        )
         for key, row in joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks):
             wave[key].share(row, shared)
             yield key, row

@@ -94,6 +94,27 @@ def test_trials_at_the_same_time(run, tiny, tmp_path):
     assert run(*command, "--jobs", 2, "-d", "two", "--resume")[1] == out
 
 
+def test_trials_begin_before_all_baselines_are_known(tmp_path, monkeypatch):
+    seen = []
+
+    def baseline(X, n_clusters, labels_true, seed):
+        seen.append("k-means")
+        return dict.fromkeys(("acc", "nmi", "ari"), seed / 10)
+
+    def train(self, pixel_scores, known=None):
+        seen.append("trial")
+        return self._with_names(dict.fromkeys(pixel_scores, 0.5), pixel_scores, 1.0, "")
+
+    monkeypatch.setattr(grid.results, "kmeans_baseline", baseline)
+    monkeypatch.setattr(grid.Cell, "run", train)
+    with joblib.parallel_config("threading"):
+        rows = grid.run_grid(["FcDEC"], ["digits"], tmp_path, n_trials=9, n_jobs=2, verbose=0)
+    assert sorted(seen) == ["k-means"] * 9 + ["trial"] * 9
+    last = max(i for i, what in enumerate(seen) if what == "k-means")
+    assert "trial" in seen[:last]
+    assert [row["kmeans_acc"] for row in rows[:9]] == [i / 10 for i in range(9)]
+
+
 @pytest.mark.slow
 def test_trials_on_a_cluster(tiny, tmp_path):
     distributed = pytest.importorskip("distributed")
