@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import adjusted_rand_score
 from sklearn.pipeline import Pipeline
 
-from clustering_common.checks import check_number
+from clustering_common.checks import check_flag, check_number
 from clustering_common.evidence_fits import KeptFits
 from clustering_common.evidence_identity import fit_identity
 from clustering_common.evidence_report import TABLE, Evidence, write_table
@@ -36,6 +36,7 @@ def select_k(
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
     folder: str | os.PathLike[str] | None = None,
+    resume: bool = True,
 ) -> list[Evidence]:
     """Fit an estimator with each number of clusters and return the evidence, best rank first.
 
@@ -58,6 +59,9 @@ def select_k(
         Gets select_k.csv after each seed, and what each fit found. Those that it has already, of
         the same settings and data, are not fitted again: a stopped search goes on, and more
         candidates or seeds can be asked for.
+    resume : bool, default=True
+        Whether fits that the folder has count. False does all anew; the others go when the first
+        fit has been done.
 
     Returns
     -------
@@ -78,6 +82,7 @@ def select_k(
     """
     check_number("n_seeds", n_seeds, integer=True, low=1)
     check_number("seed", seed, integer=True, low=0)
+    check_flag("resume", resume)
     n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
     before, clusterer = _parts(estimator)
     _check_ks(clusterer, ks, n_samples)
@@ -87,7 +92,7 @@ def select_k(
     is_random = any(name.endswith("random_state") for name in estimator.get_params())
     seeds = range(seed, seed + (n_seeds if is_random else 1))
     identity = {} if folder is None else fit_identity(before, clusterer, X, sample)
-    kept = KeptFits(folder, identity)
+    kept = KeptFits(folder, identity, resume)
     runs: dict[int, list[dict[str, Any]]] = {int(k): [] for k in ks}
     for one_seed in seeds:
         search = OneSeed(before, clusterer, X, sample, one_seed)

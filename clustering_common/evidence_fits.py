@@ -29,13 +29,21 @@ class KeptFits:
         None keeps nothing.
     identity : dict
         What the fits share.
+    resume : bool, default=True
+        Whether the fits that the folder has count. Otherwise they go when the first new one has
+        been done: a search that could do none leaves them.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None, identity: dict[str, Any]):
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        identity: dict[str, Any],
+        resume: bool = True,
+    ):
         self.folder = None
         if folder is not None:
             self.folder = writable_folder("folder", Path(folder) / FITS)
-        self.identity = identity
+        self.identity, self._has_own = identity, resume
 
     def get(self, seed: int, k: int) -> dict[str, Any] | None:
         """Return what a fit found, None where it is to be done.
@@ -45,7 +53,7 @@ class KeptFits:
         ValueError
             If the fit that the folder has is of other settings or data.
         """
-        if self.folder is None or not self._path(seed, k).exists():
+        if self.folder is None or not self._has_own or not self._path(seed, k).exists():
             return None
         try:
             found = read_checkpoint(self._path(seed, k))
@@ -58,6 +66,8 @@ class KeptFits:
     def put(self, seed: int, k: int, found: dict[str, Any]) -> dict[str, Any]:
         """Keep what a fit found, and return it."""
         if self.folder is not None:
+            if not self._has_own:
+                self._clear(self.folder)
             labels = found["labels"]
             values = {
                 "identity": self.identity,
@@ -66,6 +76,7 @@ class KeptFits:
             }
             arrays = {"labels": np.empty(0, int) if labels is None else labels}
             write_checkpoint(self._path(seed, k), Checkpoint(values, arrays))
+            self._has_own = True
         return found
 
     def _path(self, seed: int, k: int) -> Path:
@@ -73,7 +84,6 @@ class KeptFits:
         return folder / f"seed-{seed}-k-{k}.state"
 
     @staticmethod
-    def clear(folder: str | os.PathLike[str]) -> None:
-        """Remove the fits that a folder has."""
-        for path in (Path(folder) / FITS).glob("seed-*-k-*.state"):
+    def _clear(folder: Path) -> None:
+        for path in folder.glob("seed-*-k-*.state"):
             path.unlink(missing_ok=True)

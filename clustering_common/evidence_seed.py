@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import davies_bouldin_score, silhouette_score
+from sklearn.utils import _safe_indexing  # rows, by position, of arrays, matrices, frames and lists
 
 from clustering_common.divergence import TrainingDivergedError
 
@@ -89,16 +90,21 @@ def _pretrained(
     """Return the estimator with its pretraining done, and a sample in the space of all k."""
     params = estimator.get_params(deep=False)
     if not {"pretrained_weights", "max_iter"} <= set(params):
-        rows = X[sample] if hasattr(X, "shape") else np.asarray(X)[sample]
-        rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
-        return estimator, rows.reshape(len(rows), -1)
+        return estimator, _rows(X, sample)
     first = with_k(estimator, 2, seed).set_params(max_iter=0).fit(X)
     path = folder / f"seed{seed}.h5"
     first.save(path)
     ready = clone(estimator)
     if params["pretrained_weights"] is None:
         ready.set_params(pretrained_weights=str(path))
-    return ready, first.transform(X)[sample]
+    return ready, _rows(first.transform(X), sample)
+
+
+def _rows(X: Any, sample: np.ndarray) -> np.ndarray:
+    """Return the sample of any kind of data as vectors."""
+    rows = _safe_indexing(X, sample)
+    rows = rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows)
+    return rows.reshape(len(rows), -1)
 
 
 def _fitted(estimator: Any, X: Any, space: np.ndarray, sample: np.ndarray) -> dict[str, Any]:

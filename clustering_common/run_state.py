@@ -156,6 +156,14 @@ def run_identity(
     engine and the version of this library. Images and the same values as rows are the same data.
     Where samples are files, their ``names`` too: they stand in samples.csv.
     """
+    identity = {**settings_identity(estimator), **data_identity(X, labels_true)}
+    if names is not None:
+        identity["names"] = names_hash(names)
+    return identity
+
+
+def settings_identity(estimator: Any) -> dict[str, Any]:
+    """Return the part of `run_identity` that does not depend on the data."""
     params = estimator.resolved_params()
     unlike = {name: value for name, value in params.items() if name != "verbose"}
     if not isinstance(unlike.get("random_state"), int | np.integer):
@@ -165,11 +173,15 @@ def run_identity(
     identity = {
         "class": type(estimator).__name__,
         **unlike,
-        "X": data_hash(X if X.ndim == 2 else np.reshape(X, (len(X), -1))),
-        "labels_true": None if labels_true is None else data_hash(np.asarray(labels_true)),
         "engine": keras.backend.backend(),
         "version": own_version(),
     }
-    if names is not None:
-        identity["names"] = names_hash(names)
     return json.loads(json.dumps(identity, default=plain))
+
+
+def data_identity(X: Any, labels_true: Any = None) -> dict[str, Any]:
+    """Return the part of `run_identity` that depends on the data alone."""
+    return {
+        "X": data_hash(X if X.ndim == 2 else np.reshape(X, (len(X), -1))),
+        "labels_true": None if labels_true is None else data_hash(np.asarray(labels_true)),
+    }

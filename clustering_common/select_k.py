@@ -9,11 +9,11 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from clustering_common import cli, files
 from clustering_common.evidence import Evidence, select_k
-from clustering_common.evidence_fits import KeptFits
 from clustering_common.evidence_report import TABLE, plot, report
 
 __all__ = ["Evidence", "plot", "report", "select_k"]
@@ -71,7 +71,16 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
         value, flag = getattr(args, name), f"--{name.replace('_', '-')}"
         if value and not args.data:
             parser.error(f"{flag} must come with {what}; got {value!r}")
+    if args.data and _is_within(args.save_dir, args.data):
+        # The picture would be one more sample of the next search.
+        parser.error(f"--save-dir must be outside the folder --data; got {args.save_dir!r}")
     return args
+
+
+def _is_within(path: str, folder: str) -> bool:
+    """Return whether a path leads into a folder, or to it."""
+    data = Path(folder).expanduser()
+    return data.is_dir() and Path(path).resolve().is_relative_to(data.resolve())
 
 
 def _settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -121,18 +130,28 @@ def command(argv: Sequence[str] | None = None) -> None:
     if not hasattr(estimator, "aug_pretrain"):  # who takes no images
         X = X.reshape(len(X), -1)
     ks = sorted(set(itertools.chain.from_iterable(args.k)))
-    with locked("--save-dir", folder), cli.naming({"folder": "--save-dir"}):
-        if not args.resume:
-            KeptFits.clear(folder)
+    with locked("--save-dir", folder), cli.naming(_flag_names(args)):
         found = select_k(
-            estimator, X, ks, n_seeds=args.seeds, seed=args.seed, say=_progress, folder=folder
-        )
+            estimator, X, ks, n_seeds=args.seeds, seed=args.seed, say=_progress, folder=folder,
+            resume=args.resume,
+        )  # fmt: skip
     _say(report(found))
     try:
         plot(found, folder / "select_k.png")
         _say(f"Written to {folder / TABLE} and {folder / 'select_k.png'}.")
     except ImportError:
         _say(f"Written to {folder / TABLE}. For the picture: pip install matplotlib.")
+
+
+def _flag_names(args: argparse.Namespace) -> dict[str, str]:
+    """Return what the user typed for each argument that a message may name."""
+    return {
+        "folder": "--save-dir",
+        "estimator": "--estimator",
+        "ks": "--k",
+        "each of ks": "each of --k",
+        "X": f"--data {args.data!r}" if args.data else f"--dataset {args.dataset}",
+    }
 
 
 def _samples(args: argparse.Namespace) -> Any:

@@ -1,7 +1,6 @@
 """The paper's table as a grid of runs: methods x data sets x trials."""
 
 import itertools
-import json
 import logging
 import math
 import os
@@ -17,18 +16,25 @@ from clustering_common import cli, files, report, results
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.datasets import Dataset, load_dataset
 from clustering_common.progress import show_progress
-from clustering_common.record import MEASURES
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import EVERY, run_identity
 from dec_da import experiment, presets
-from dec_da.grid_table import COLUMNS, KMEANS, PROBLEM, with_means
+from dec_da.grid_table import COLUMNS, with_means
+from dec_da.grid_trials import (
+    DIVERGED,
+    Key,
+    diverged_row,
+    finished_row,
+    in_order,
+    kept_rows,
+    name_of,
+    read_note,
+)
 from dec_da.pretraining import Pretraining, SharedPretrainings, pretraining_key
 
 __all__ = ["run_grid"]
 
 logger = logging.getLogger("clustering_common.dec_da")
-Key = tuple[str, str, int]
-DIVERGED = "diverged.json"  # beside the checkpoints of a trial that will diverge again
 
 
 def run_grid(
@@ -66,6 +72,8 @@ def run_grid(
     resume : bool, default=False
         Whether finished trials are kept and the one that was stopped goes on. A trial that
         diverged would do so again and counts as finished: remove its diverged.json to try.
+        Trials of other methods, data sets and numbers that ``folder`` has finished with the same
+        settings keep their rows: a grid can be taken in parts.
     checkpoint_every : float, default=60.0
         Seconds between two checkpoints of a trial at least.
     n_jobs : int, default=1
@@ -81,9 +89,10 @@ def run_grid(
     Returns
     -------
     list of dict
-        A row per trial, then the mean and the standard deviation of each cell. Beside the columns
-        of results.csv each has "kmeans_acc", of k-means on the pixels, and "problem", what went
-        wrong in words: empty clusters, a loss that was no number any more.
+        A row per trial, then the mean and the standard deviation of each cell that has all of
+        ``n_trials``. Beside the columns of results.csv each has "kmeans_acc", of k-means on the
+        pixels, and "problem", what went wrong in words: empty clusters, a loss that was no number
+        any more.
     """
     folder = Path(folder)
     loaded = [load_dataset(name, data_dir) for name in names]
@@ -98,18 +107,21 @@ def run_grid(
     # What is finished, or can't be resumed, is known before anything is trained.
     rows = {cell.key: row for cell in cells if (row := cell.finished_row()) is not None}
     left = [cell for cell in cells if cell.key not in rows]
+    kept = kept_rows(folder, {cell.key for cell in cells}, loaded, seed, params) if resume else {}
+    order = in_order({*kept, *(cell.key for cell in cells)}, names, methods)
     (folder / report.PAGE_FILE).unlink(missing_ok=True)  # of the grid as it was
     shared = SharedPretrainings()
     for cell in (cell for cell in cells if cell.key in rows):
         cell.share(rows[cell.key], shared)
+    rows |= kept
     found = _run_cells(left, PixelScores(seed), shared, n_jobs)
     for key, row in itertools.chain(rows.copy().items(), found):
         rows[key] = row
-        done = [rows[cell.key] for cell in cells if cell.key in rows]
+        done = [rows[key] for key in order if key in rows]
         files.write_csv(folder / "results.csv", COLUMNS, with_means(done, n_trials))
     if with_report:
         report.write_grid_report(folder)
-    return with_means([rows[cell.key] for cell in cells], n_trials)
+    return with_means([rows[key] for key in order], n_trials)
 
 
 def _run_cells(
@@ -130,7 +142,8 @@ def _run_cells(
         later = shared.waiting([cell.pretraining_key for cell in left])
         wave = {cell.key: cell for i, cell in enumerate(left) if i not in later}
         left = [left[i] for i in sorted(later)]
-        tasks = [
+        # A generator: the first cells train while k-means on the pixels of later ones is done here.
+        tasks = (
             run_apart(
                 cell,
                 pixels.of(cell.task, cell.trial),
@@ -138,7 +151,7 @@ def _run_cells(
                 sys.argv,
             )
             for cell in wave.values()
-        ]
+        )
         for key, row in joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks):
             wave[key].share(row, shared)
             yield key, row
@@ -217,13 +230,13 @@ class Cell:
                 return self._diverged_row(identity)
             if self.with_report and not report.is_current(self.place.path):
                 experiment.report_run(self.estimator, self.task, self.place)
-        return self._row(record)
+        return finished_row(self.key, record)
 
     def run(
         self, pixel_scores: dict[str, float], known: Pretraining | None = None
     ) -> dict[str, Any]:
         """Run the trial, from a pretraining that is known or its own, and return its row."""
-        logger.info("%s to %s", self._name, self.place.path)
+        logger.info("%s to %s", name_of(self.key), self.place.path)
         begin = time.monotonic()
         (self.place.path / DIVERGED).unlink(missing_ok=True)
         try:
@@ -235,7 +248,7 @@ class Cell:
             )  # fmt: skip
         except TrainingDivergedError as error:
             # One bad trial must not cost the others; its row has no scores.
-            logger.warning("%s: %s", self._name, error)
+            logger.warning("%s: %s", name_of(self.key), error)
             note = {
                 "identity": run_identity(self.estimator, self.task.X, self.task.labels),
                 "pixels": pixel_scores,
@@ -243,9 +256,9 @@ class Cell:
                 "problem": str(error),
             }
             files.write_json(self.place.path / DIVERGED, note)
-            return self._row_without_scores(note)
-        logger.info("%s: %s", self._name, cli.score_line(record["metrics"]["final"]))
-        return self._row(record)
+            return diverged_row(self.key, note)
+        logger.info("%s: %s", name_of(self.key), cli.score_line(record["metrics"]["final"]))
+        return finished_row(self.key, record)
 
     def share(self, row: dict[str, Any], shared: SharedPretrainings) -> None:
         """Let other trials use the pretraining of this one, which has ended with ``row``."""
@@ -254,33 +267,13 @@ class Cell:
 
     def _diverged_row(self, identity: dict[str, Any]) -> dict[str, Any] | None:
         """Return the row of this very trial if it diverged before."""
-        path = self.place.path / DIVERGED
-        try:
-            note = json.loads(path.read_text())
-            if note["identity"] != identity:
-                return None
-            row = self._row_without_scores(note)
-        except (OSError, ValueError, KeyError, TypeError):  # none, or cut off: it runs again
+        note = read_note(self.place.path)
+        if note.get("identity") != identity:
             return None
-        logger.info("%s: diverged before; remove %s to run it again", self._name, path)
+        try:
+            row = diverged_row(self.key, note)
+        except (KeyError, TypeError):  # changed by hand: it runs again
+            return None
+        path = self.place.path / DIVERGED
+        logger.info("%s: diverged before; remove %s to run it again", name_of(self.key), path)
         return row
-
-    def _row_without_scores(self, note: dict[str, Any]) -> dict[str, Any]:
-        none = dict.fromkeys(MEASURES, math.nan)
-        return self._with_names(none, note["pixels"], note["seconds"], note["problem"])
-
-    @property
-    def _name(self) -> str:
-        return f"{self.method} on {self.task.name}, trial {self.trial}"
-
-    def _row(self, record: dict[str, Any]) -> dict[str, Any]:
-        metrics = record["metrics"]
-        seconds, problem = record["seconds"]["total"], record["empty_clusters"]
-        return self._with_names(metrics["final"], metrics["kmeans_pixels"], seconds, problem)
-
-    def _with_names(
-        self, final: dict[str, float], pixels: dict[str, float], seconds: float, problem: str
-    ) -> dict[str, Any]:
-        names = {"dataset": self.task.name, "method": self.method, "trials": self.trial}
-        problem = f"{self._name}: {problem}" if problem else ""
-        return {**names, **final, "time": seconds, KMEANS: pixels["acc"], PROBLEM: problem}

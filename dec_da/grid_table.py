@@ -22,7 +22,7 @@ def with_means(rows: Sequence[dict[str, Any]], n_trials: int) -> list[dict[str, 
     """Return the rows, each cell's followed by its mean and standard deviation.
 
     A cell with a diverged trial has no mean: leaving that trial out would flatter it. Neither has
-    one whose trials are not all done.
+    one whose first ``n_trials`` are not all done; more of them count where there are more.
     """
     found: list[dict[str, Any]] = []
     cells = itertools.groupby(rows, key=lambda row: (row["dataset"], row["method"]))
@@ -33,7 +33,7 @@ def with_means(rows: Sequence[dict[str, Any]], n_trials: int) -> list[dict[str, 
                 key: float(function([row[key] for row in trials]))
                 for key in (*MEASURES, KMEANS, "time")
             }
-            if len(trials) == n_trials:
+            if {row["trials"] for row in trials}.issuperset(range(n_trials)):
                 found.append({**trials[0], "trials": name, **values, PROBLEM: ""})
     return found
 

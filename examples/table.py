@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 from clustering_common.metrics import accuracy, ari, nmi
 from dec_da import FcDEC
 
-table = load_wine(as_frame=True)
+table = load_wine()
 model = make_pipeline(
     StandardScaler(),
     FcDEC(
@@ -22,7 +22,10 @@ model = make_pipeline(
 )
 labels = model.fit_predict(table.data)
 
-print(table.data.assign(cluster=labels).groupby("cluster").mean().T.round(1))
+print(f"{'mean in cluster':<30}" + "".join(f"{cluster:>8}" for cluster in range(3)))
+for name, values in zip(table.feature_names, table.data.T, strict=True):
+    means = (values[labels == cluster].mean() for cluster in range(3))
+    print(f"{name:<30}" + "".join(f"{mean:8.1f}" for mean in means))
 # The truth, where there is one, is for scores alone; fit has not seen it.
 scores = (measure(table.target, labels) for measure in (accuracy, nmi, ari))
 print("acc={:.3f}, nmi={:.3f}, ari={:.3f}".format(*scores))

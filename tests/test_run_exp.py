@@ -74,6 +74,37 @@ def test_grid(run, tiny, tmp_path):
     assert [line[5] for line in lines[1:]] == [f"{kmeans:.3f}"] * 2
 
 
+def table_rows(folder):
+    with open(f"{folder}/results.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.usefixtures("tiny", "uncompiled")
+def test_a_grid_in_parts_has_one_table(run):
+    command = ["--datasets", "digits", "--trials", 1, "--pretrain-epochs", 1, "-v", 0,
+               "-d", "grid", "--maxiter"]  # fmt: skip
+    _, first, _ = run(*command, 2, "--methods", "FcDEC")
+    of_first = table_rows("grid")
+    code, both, _ = run(*command, 2, "--methods", "FcIDEC", "--resume", "--report")
+    assert code == 0
+    # What this call asked for comes first, then what was there.
+    rows = table_rows("grid")
+    assert [row["method"] for row in rows] == ["FcIDEC"] * 3 + ["FcDEC"] * 3
+    assert rows[3:] == of_first and list(rows[0]) == list(of_first[0])
+    words = [line.split() for line in both.splitlines()]
+    assert first.splitlines()[1].split() in words and ["digits", "FcIDEC"] in [w[:2] for w in words]
+    page = Path("grid/report.html").read_text()
+    assert all(f"digits, {name}, trial0" in page for name in ("FcDEC", "FcIDEC"))
+    # The table of all at once, with nothing left to run.
+    _, whole, _ = run(*command, 2, "--methods", "FcDEC", "FcIDEC", "--resume", "--report")
+    assert [row["method"] for row in table_rows("grid")] == ["FcDEC"] * 3 + ["FcIDEC"] * 3
+    assert sorted(whole.splitlines()) == sorted(both.splitlines())
+    # Of other settings, or without --resume, it has what the call asked for alone.
+    for argv in ([4, "--resume"], [2]):
+        assert run(*command, *argv, "--methods", "FcDCN")[0] == 0
+        assert {row["method"] for row in table_rows("grid")} == {"FcDCN"}
+
+
 @pytest.mark.slow
 def test_trials_at_the_same_time(run, tiny, tmp_path):
     command = [*GRID, "--pretrain-epochs", 1, "--maxiter", 2]
@@ -92,6 +123,27 @@ def test_trials_at_the_same_time(run, tiny, tmp_path):
     assert record["command"] == " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     # All are finished: nothing is run again.
     assert run(*command, "--jobs", 2, "-d", "two", "--resume")[1] == out
+
+
+def test_trials_begin_before_all_baselines_are_known(tmp_path, monkeypatch):
+    seen = []
+
+    def baseline(X, n_clusters, labels_true, seed):
+        seen.append("k-means")
+        return dict.fromkeys(("acc", "nmi", "ari"), seed / 10)
+
+    def train(self, pixel_scores, known=None):
+        seen.append("trial")
+        return grid.diverged_row(self.key, {"pixels": pixel_scores, "seconds": 1, "problem": ""})
+
+    monkeypatch.setattr(grid.results, "kmeans_baseline", baseline)
+    monkeypatch.setattr(grid.Cell, "run", train)
+    with joblib.parallel_config("threading"):
+        rows = grid.run_grid(["FcDEC"], ["digits"], tmp_path, n_trials=9, n_jobs=2, verbose=0)
+    assert sorted(seen) == ["k-means"] * 9 + ["trial"] * 9
+    last = max(i for i, what in enumerate(seen) if what == "k-means")
+    assert "trial" in seen[:last]
+    assert [row["kmeans_acc"] for row in rows[:9]] == [i / 10 for i in range(9)]
 
 
 @pytest.mark.slow

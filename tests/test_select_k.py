@@ -16,6 +16,7 @@ import pandas
 import pytest
 from joblib import Memory
 from numpy.testing import assert_allclose
+from PIL import Image
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
@@ -27,7 +28,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from clustering_common import evidence, select_k
+from clustering_common import evidence, evidence_seed, select_k
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.evidence_identity import fit_identity
 from clustering_common.select_k import report
@@ -102,6 +103,57 @@ def test_a_sample_has_the_measures_of_all(four, monkeypatch):
     assert part[0].k == 4 and abs(part[0].silhouette - whole[0].silhouette) < 0.1
 
 
+def named(X):
+    return pandas.DataFrame(X, columns=["a", "b"], index=np.arange(len(X))[::-1])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "of"),
+    [
+        (KMeans(), named),
+        (KMeans(), pandas.DataFrame),  # its columns are numbers, as rows are
+        (make_pipeline(StandardScaler(), KMeans()).set_output(transform="pandas"), np.asarray),
+        (KMeans(), np.ndarray.tolist),
+    ],
+)
+def test_tables_and_lists_have_the_measures_of_arrays(four, estimator, of):
+    plain = clone(estimator)
+    if isinstance(plain, Pipeline):
+        plain.set_output(transform="default")
+    found = select_k.select_k(estimator, of(four), [3, 4, 5], n_seeds=2)
+    assert_alike(found, select_k.select_k(plain, four, [3, 4, 5], n_seeds=2))
+
+
+def test_a_table_of_more_columns_than_samples_is_sampled_by_rows():
+    wide = np.random.default_rng(0).random((20, 40))
+    found = select_k.select_k(KMeans(), pandas.DataFrame(wide), [2, 3], n_seeds=1)
+    assert_alike(found, select_k.select_k(KMeans(), wide, [2, 3], n_seeds=1))
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_an_embedding_may_be_a_table(blobs):
+    estimator = FcDEC(**DEC).set_output(transform="pandas")
+    table = pandas.DataFrame(blobs, index=np.arange(len(blobs))[::-1])
+    found = select_k.select_k(estimator, table, [2, 3], n_seeds=1)
+    assert_alike(found, select_k.select_k(FcDEC(**DEC), blobs, [2, 3], n_seeds=1))
+
+
+@pytest.mark.parametrize("kind", [csr_matrix, pandas.DataFrame, np.asarray, np.ndarray.tolist])
+def test_rows_are_taken_by_position(kind):
+    X = np.arange(12.0).reshape(4, 3)
+    rows = evidence_seed._rows(kind(X), np.array([3, 1]))
+    assert type(rows) is np.ndarray
+    np.testing.assert_array_equal(rows, X[[3, 1]])
+
+
+def assert_alike(found, wanted):
+    names = ("k", "silhouette", "davies_bouldin", "stability", "sure", "used", "rank")
+    for name in names:
+        assert_allclose(
+            [getattr(one, name) for one in found], [getattr(one, name) for one in wanted]
+        )
+
+
 def test_what_diverges_ranks_last(four):
     class Diverging(KMeans):
         def fit(self, X, y=None):
@@ -122,6 +174,7 @@ def test_what_diverges_ranks_last(four):
         ("each of ks", {"ks": [2.5]}),
         ("n_seeds", {"n_seeds": 0}),
         ("seed", {"seed": -1}),
+        ("resume", {"resume": 1}),
         ("estimator", {"estimator": StandardScaler()}),
         ("estimator", {"estimator": PCA()}),
         ("estimator", {"estimator": make_pipeline(KMeans(), StandardScaler())}),
@@ -408,6 +461,42 @@ def test_the_command(four, tmp_path, capsys, handlers):
     assert run(capsys, *argv, "--estimator", "sklearn.cluster.KMeans")[0] == 0  # anew
     code, _, err = run(capsys, *same, "--resume")
     assert code == 2 and "--save-dir must be this run's own to go on from" in err
+
+
+def test_a_search_anew_keeps_the_fits_until_it_has_one(four, tmp_path, capsys, handlers):
+    np.save(tmp_path / "x.npy", four)
+    base = ["--data", tmp_path / "x.npy", "--seeds", 2, "-d", tmp_path / "out"]
+    kmeans = ["--estimator", "sklearn.cluster.KMeans"]
+    assert run(capsys, *base, *kmeans, "--k", "3-5")[0] == 0
+    kept = sorted((tmp_path / "out/fits").iterdir())
+    assert len(kept) == 6
+    for flags, text in (
+        ([*kmeans, "--k", "3-500"], "--k must be below n_samples=120; got 500."),
+        ([*kmeans, "--k", "3", "--set", "n_init=0"], "n_init"),  # the estimator finds it
+        (["--k", "3", "--estimator", "sklearn.decomposition.PCA"], "--estimator must have fit_pr"),
+    ):
+        code, _, err = run(capsys, *base, *flags)
+        assert code == 2 and text in err and len(err.splitlines()) == 1
+        assert sorted((tmp_path / "out/fits").iterdir()) == kept
+    assert run(capsys, *base, *kmeans, "--k", "3", "--set", "n_init=2")[0] == 0
+    assert [path.name for path in sorted((tmp_path / "out/fits").iterdir())] == [
+        "seed-0-k-3.state", "seed-1-k-3.state",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", [".", "results/select_k"])
+def test_no_picture_of_ours_among_the_images(folder, tmp_path, monkeypatch, capsys, handlers):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(9):
+        Image.fromarray(np.full((4, 4), i, np.uint8)).save(photos / f"{i}.png")
+    monkeypatch.chdir(photos)
+    flags = ["--k", "2", "--seeds", 1, "--estimator", "sklearn.cluster.KMeans"]
+    code, out, err = run(capsys, "--data", ".", *flags, "-d", folder)
+    assert code == 2 and not out and len(err.splitlines()) == 1
+    assert f"--save-dir must be outside the folder --data; got '{folder}'" in err
+    assert len(list(photos.iterdir())) == 9
+    assert run(capsys, "--data", ".", *flags, "-d", "../out")[0] == 0
 
 
 @pytest.mark.parametrize(
