@@ -100,6 +100,8 @@ class OuterLoop:
     def _look_again(self) -> None:
         """Predict with the weights that a callback put in the place of the last ones."""
         state = self.state
+        # A mean of several iterations' weights has other statistics than the mean of theirs.
+        self.inference.refresh(self.X)
         state.member_proba = self.inference.probabilities(self.X)
         # Whether they were taught one naming is not known; if so, matching finds it again.
         state.mapping = align_members(state.member_proba)
