@@ -23,7 +23,10 @@ MEMORY_AMOUNT = re.compile(
     r"Unable to allocate [^\n]*|OOM when allocating tensor with shape\[[\d,]*\]"
     r"|(?i:out of memory allocating|tried to allocate) [\d.,]+ \w+"
 )
-MEMORY_HINT = "Lower the batch size, the number of clusters or the data, or use a larger machine."
+MEMORY_HINT = (
+    "Lower the batch size, the number of clusters, of members or of samples, or use a larger "
+    "machine."
+)
 
 
 class OneLineParser(argparse.ArgumentParser):

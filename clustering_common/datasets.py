@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clustering_common.checks import check_choice
 from clustering_common.dataset_files import MAX_BYTES, file_error, read_idx, read_jf, read_npz
+from clustering_common.keras_files import keras_files
+from clustering_common.prepare_fetch import DatasetUnavailableError, reason
 
 __all__ = ["Dataset", "DatasetUnavailableError", "dataset_names", "download", "load_dataset"]
 
@@ -52,10 +52,6 @@ WAYS_OUT = {
     "(from https://www-i6.informatik.rwth-aachen.de/~keysers/usps.html)",
 }
 WAYS_OUT["mnist-test"] = WAYS_OUT["mnist"]
-
-
-class DatasetUnavailableError(FileNotFoundError):
-    """A data set has no files and its download failed; the text says what to put where."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,21 +144,18 @@ def download(name: str) -> Samples:
     """Return a data set from the network: Keras's downloader, or OpenML for usps.
 
     Both keep what they fetched (in ~/.keras and ~/scikit_learn_data), so the second call needs
-    no network. Images have the shape (n_samples, height, width) and values 0..1.
+    no network, and check it each time: what is damaged there is fetched anew. Images have the
+    shape (n_samples, height, width) and values 0..1.
 
     Raises
     ------
     DatasetUnavailableError
-        If the network or the server fails; the text is the reason.
+        If the network or the server fails; the text is the reason and names the kept file.
     """
     try:
         return _download_usps() if name == "usps" else _download_with_keras(name)
     except Exception as error:
-        # keras.utils.get_file raises a bare Exception when the network fails.
-        known = (OSError, ValueError, EOFError, http.client.HTTPException, zipfile.BadZipFile)
-        if isinstance(error, known) or type(error) is Exception:
-            raise DatasetUnavailableError(" ".join(str(error).split())) from error
-        raise
+        raise DatasetUnavailableError(reason(error)) from error
 
 
 def _fetched(name: str, data_dir: Path, fetch: Callable[[str], Samples]) -> Samples:
@@ -180,23 +173,27 @@ def _fetched(name: str, data_dir: Path, fetch: Callable[[str], Samples]) -> Samp
 
 def _download_with_keras(name: str) -> Samples:
     """Return MNIST or Fashion-MNIST from Keras's cache or server."""
-    import keras  # here, because it takes seconds and most calls need it not
-
-    module = keras.datasets.fashion_mnist if name == "fmnist" else keras.datasets.mnist
-    train, test = module.load_data()
-    return _joined([{"train": train, "t10k": test}[part] for part in IDX_PARTS[name]], 255)
+    if name == "fmnist":
+        return cast(Samples, _read_idx_folder(keras_files("fmnist"), name))
+    return cast(Samples, _read_mnist_npz(keras_files("mnist"), name))
 
 
 def _download_usps() -> Samples:
     """Return USPS from OpenML, with values and labels as in the .jf files."""
-    from sklearn.datasets import fetch_openml
+    from sklearn.datasets import fetch_openml, get_data_home
 
+    kept = Path(get_data_home()) / "openml"
     with warnings.catch_warnings():
-        # A failure becomes our own error; its retry needs no word.
-        warnings.filterwarnings("ignore", message="A network error occurred")
-        values, labels = fetch_openml(
-            data_id=OPENML_USPS_ID, as_frame=False, return_X_y=True, parser="liac-arff"
-        )
+        # A failure becomes our own error; its retry, or that of a damaged file, needs no word.
+        warnings.filterwarnings("ignore", message="A network error occurred|Invalid cache")
+        try:
+            values, labels = fetch_openml(
+                data_id=OPENML_USPS_ID, as_frame=False, return_X_y=True, parser="liac-arff"
+            )
+        except LookupError as error:  # of a kept description that is none
+            raise file_error(kept, "OpenML's own files", repr(error), "Delete it.") from error
+        except Exception as error:
+            raise DatasetUnavailableError(f"{str(kept)!r}: {reason(error)}") from error
     # There -1..1 and "1".."10"; in the .jf files, after division by 2, 0..1 and 0..9.
     images = (np.asarray(values, dtype=np.float64).reshape(-1, 16, 16) + 1) / 2
     digits = np.asarray(labels).astype(np.int64)

@@ -13,9 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from clustering_common.datasets import DatasetUnavailableError
-
-__all__ = ["fetched", "keras_folder"]
+__all__ = ["DatasetUnavailableError", "fetched", "keras_folder", "reason"]
 
 T = TypeVar("T")
 
@@ -29,6 +27,10 @@ FAILURES = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+class DatasetUnavailableError(FileNotFoundError):
+    """A data set has no files and its download failed; the text says what to put where."""
 
 
 def fetched(what: str, fetch: Callable[[], T], way_out: str) -> T:
@@ -54,12 +56,16 @@ def fetched(what: str, fetch: Callable[[], T], way_out: str) -> T:
             warnings.filterwarnings("ignore", message="Retry downloading from url")
             return fetch()
     except Exception as error:
-        # keras.utils.get_file raises a bare Exception when the network fails.
-        if not isinstance(error, FAILURES) and type(error) is not Exception:
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        text = f"{what} can't be downloaded ({reason}). {way_out}"
+        text = f"{what} can't be downloaded ({reason(error)}). {way_out}"
         raise DatasetUnavailableError(text) from error
+
+
+def reason(error: Exception) -> str:
+    """Return why a download failed, on one line; an error of another kind, a bug, is raised."""
+    # keras.utils.get_file raises a bare Exception when the network fails.
+    if not isinstance(error, FAILURES) and type(error) is not Exception:
+        raise error
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def keras_folder(kind: str) -> Path:

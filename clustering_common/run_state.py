@@ -64,7 +64,7 @@ class RunState:
         if self.folder is None:
             yield self
             return
-        with locked("checkpoint_dir", self.folder.folder), STOP.deferred():
+        with locked("checkpoint_dir", self.folder.folder), STOP.deferred(lambda: self._place):
             remove_parts(self.folder.folder)
             self.checkpoint = self._found(self.folder)
             try:
@@ -76,7 +76,6 @@ class RunState:
                     f"{error} The last good checkpoint is in {str(self.folder.folder)!r}, for the "
                     "same settings alone."
                 ) from error
-            STOP.raise_if_any(self._place)
 
     def _found(self, folder: CheckpointFolder) -> Checkpoint | None:
         found = folder.newest()
@@ -137,7 +136,7 @@ class RunState:
 
     def stop_if_asked(self) -> None:
         """Do what a waiting signal asks."""
-        STOP.raise_if_any(self._place)
+        STOP.raise_if_any()
 
     def _common(self) -> dict[str, Any]:
         return {

@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 
@@ -22,6 +22,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self._is_deferring = False
+        self._message: Callable[[], str] = str
 
     def listen(self) -> None:
         """Take SIGTERM and SIGINT from now on: for a command line, which owns its process."""
@@ -38,9 +39,12 @@ class StopRequest:
         self._raise(signal_number)
 
     @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Let a signal wait for `raise_if_any`, or the end of the block, an error's too."""
-        self._is_deferring = True
+    def deferred(self, message: Callable[[], str] = str) -> Iterator[None]:
+        """Let a signal wait for `raise_if_any`, or the end of the block, an error's too.
+
+        ``message`` gives the text of what `raise_if_any` raises.
+        """
+        self._is_deferring, self._message = True, message
         try:
             yield
             self.raise_if_any()
@@ -50,12 +54,12 @@ class StopRequest:
                 self._raise(self.signal_number, cause=error)
             raise
         finally:
-            self._is_deferring, self.signal_number = False, None
+            self._is_deferring, self.signal_number, self._message = False, None, str
 
-    def raise_if_any(self, message: str = "") -> None:
-        """Raise what the waiting signal means."""
+    def raise_if_any(self) -> None:
+        """Raise what the waiting signal means, if one waits."""
         if self.signal_number is not None:
-            self._raise(self.signal_number, message)
+            self._raise(self.signal_number, self._message())
 
     def _raise(
         self, signal_number: int, message: str = "", cause: Exception | None = None

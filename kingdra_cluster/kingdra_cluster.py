@@ -82,7 +82,8 @@ class KingdraCluster(LadderClusterer):
     labels_ : ndarray of shape (n_samples,)
         Cluster of each training sample.
     pseudo_labels_ : ndarray of shape (n_samples,)
-        Class of each training sample in the last set of pseudo-labels, -1 = none.
+        Cluster of each training sample in the last set of pseudo-labels, -1 = none; the names are
+        those of ``labels_``.
     member_mapping_ : ndarray of shape (n_en, n_class)
         The common name of each member's clusters.
     history_ : list of dict

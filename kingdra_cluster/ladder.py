@@ -4,6 +4,7 @@ E members are E independent networks in one set of batched products: losses add 
 element by element, so no member sees another.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from keras import ops
 
 from clustering_common import backend
 from clustering_common.seeds import SeedStream
+from clustering_common.stopping import STOP
 from kingdra_cluster.losses import softmax
 
 FUSE_FROM_WEIGHTS = 1_000_000  # fewer are passed sooner than XLA compiles
@@ -63,6 +65,7 @@ class LadderNetwork(keras.layers.Layer):
         self.variances: list[Any] = []
         self.decoder_kernels: list[Any] = []
         self.denoisers: list[Any] = []
+        self._check_memory()
         for layer in range(self.n_layers):
             self._add_layer(layer, seeds)
         for layer, units in enumerate(self.layer_sizes):
@@ -84,16 +87,28 @@ class LadderNetwork(keras.layers.Layer):
             (self.kernels, "encoder", (below, above)),
             (self.decoder_kernels, "decoder", (above, below)),
         ):
-            draws = [
-                keras.initializers.GlorotNormal(seeds.seed(f"{name} {layer}", member))(shape)
-                for member in range(self.n_members)
-            ]
-            start = np.stack([ops.convert_to_numpy(draw) for draw in draws])
+            start = np.empty((self.n_members, *shape), np.float32)
+            for member in range(self.n_members):
+                seed = seeds.seed(f"{name} {layer}", member)
+                start[member] = ops.convert_to_numpy(keras.initializers.GlorotNormal(seed)(shape))
+                STOP.raise_if_any()  # many members take minutes
             kernels.append(self._variable(f"{name}_{layer}", start))
         zeros = np.zeros((self.n_members, above), np.float32)
         self.betas.append(self._variable(f"beta_{layer}", zeros))
         self.means.append(self._variable(f"mean_{layer}", zeros, trainable=False))
         self.variances.append(self._variable(f"variance_{layer}", zeros + 1, trainable=False))
+
+    def _check_memory(self) -> None:
+        """Raise MemoryError before anything is drawn unless all kernels fit into memory at once."""
+        sizes = self.layer_sizes
+        n_weights = 2 * sum(below * above for below, above in itertools.pairwise(sizes))
+        try:
+            np.empty((self.n_members, n_weights), np.float32)  # takes none before it is written to
+        except (MemoryError, ValueError) as error:  # ValueError: more than can be addressed
+            raise MemoryError(
+                f"The members must fit into memory; got {self.n_members} of layer sizes {sizes}. "
+                f"Lower n_en or fc_layer_sizes. {error}"
+            ) from error
 
     def _variable(self, name: str, start: np.ndarray, trainable: bool = True) -> Any:
         return self.add_weight(

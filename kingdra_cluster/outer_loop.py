@@ -100,6 +100,8 @@ class OuterLoop:
     def _look_again(self) -> None:
         """Predict with the weights that a callback put in the place of the last ones."""
         state = self.state
+        # A mean of several iterations' weights has other statistics than the mean of theirs.
+        self.inference.refresh(self.X)
         state.member_proba = self.inference.probabilities(self.X)
         # Whether they were taught one naming is not known; if so, matching finds it again.
         state.mapping = align_members(state.member_proba)
@@ -111,9 +113,7 @@ class OuterLoop:
             return
         self.first, self.trainer.n_steps_done = found.values["iteration"], found.values["n_steps"]
         self.state.restore(found)
-        if self.state.buckets:
-            n_samples = self.X.shape[0]
-            self.trainer.pseudo_labels = pseudo_labels_from_buckets(self.state.buckets, n_samples)
+        self._publish_pseudo_labels()
 
     def _collected(self, iteration: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return what a checkpoint keeps of the loop."""
@@ -143,11 +143,21 @@ class OuterLoop:
         if state.taught is not None and settings.mi_loss_w_it2 is not None:
             trainer.base_weight.assign(settings.mi_loss_w_it2)
         trainer.labels = combine(state.member_proba, state.mapping, settings.ens_common_mapping)
-        if state.buckets:
-            trainer.pseudo_labels = pseudo_labels_from_buckets(state.buckets, self.X.shape[0])
+        self._publish_pseudo_labels()
         row["n_empty_clusters"] = self._n_empty(trainer.labels, iteration)
         row["member_agreement"] = member_agreement(state.member_proba, state.mapping)
         return row
+
+    def _publish_pseudo_labels(self) -> None:
+        """Show the pseudo-labels as the first member is taught them: by the names of the labels."""
+        buckets, taught = self.state.buckets, self.state.taught
+        if taught is None:
+            return
+        # Buckets stand in the last member's order; a taught set has samples of all of them.
+        pseudo_labels = pseudo_labels_from_buckets(buckets, self.X.shape[0])
+        names = np.full(len(buckets) + 1, -1)  # the last one is that of no bucket, -1
+        names[pseudo_labels[taught.indices]] = taught.classes[0]
+        self.trainer.pseudo_labels = names[pseudo_labels]
 
     def _n_empty(self, labels: np.ndarray, iteration: int) -> int:
         """Return how many clusters are empty; tell when there are more than before."""

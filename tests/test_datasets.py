@@ -1,5 +1,6 @@
 import functools
 import gzip
+import hashlib
 import io
 import re
 import socket
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import _openml, load_digits
 
-from clustering_common import array_files, dataset_files, datasets
+from clustering_common import array_files, dataset_files, datasets, keras_files
 from clustering_common.dataset_files import npz_names, read_idx, read_jf, read_npy, read_npz
 from clustering_common.datasets import (
     DatasetUnavailableError,
@@ -21,6 +22,7 @@ from clustering_common.datasets import (
     download,
     load_dataset,
 )
+from tests.preparing import offline
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
@@ -247,65 +249,124 @@ def test_no_files_and_no_network_is_one_line(tmp_path, name, files, monkeypatch)
 
 
 @pytest.fixture
-def point_keras_to(tmp_path, monkeypatch):
-    """Keras's own downloader, asking a server on this computer instead of its own."""
-    from keras.src.datasets import fashion_mnist, mnist
-    from keras.src.utils import file_utils
-
-    def point_keras_to(base):
-        def get_file(fname, origin, file_hash=None, **kwargs):
-            origin = base + origin.rsplit("/", 1)[1]
-            return file_utils.get_file(fname, origin, cache_dir=str(tmp_path / "cache"), **kwargs)
-
-        (tmp_path / "cache").mkdir()
-        monkeypatch.setattr(mnist, "get_file", get_file)
-        monkeypatch.setattr(fashion_mnist, "get_file", get_file)
-
-    return point_keras_to
-
-
-def test_mnist_comes_through_keras(server, point_keras_to, tmp_path):
+def keras_server(server, caches, monkeypatch):
+    """Keras's own downloader, asking a server on this computer for what that holds when asked."""
     folder, base = server
-    point_keras_to(base)
+    monkeypatch.setattr(keras_files, "URL", base)
+
+    def publish():
+        for files in keras_files.SHA256.values():
+            for name in files:
+                if (folder / name).exists():
+                    checksum = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+                    monkeypatch.setitem(files, name, checksum)
+
+    return folder, publish
+
+
+def test_mnist_comes_through_keras(keras_server, tmp_path, caches):
+    folder, publish = keras_server
     arrays = write_mnist_npz(folder)
+    publish()
     mnist = load_dataset("mnist", tmp_path / "data")
     check_types(mnist)
     expected = np.concatenate([arrays["x_train"], arrays["x_test"]]) / np.float32(255)
     np.testing.assert_array_equal(mnist.images[..., 0], expected)
     assert len(load_dataset("mnist-test", tmp_path / "data").labels) == 3
+    # Where keras.datasets.mnist looks for it too.
+    assert (caches / "keras" / "datasets" / "mnist.npz").is_file()
 
 
-def test_fashion_comes_through_keras(server, point_keras_to, tmp_path, monkeypatch):
-    folder, base = server
-    point_keras_to(base)
-    # Keras knows that its images are 28 x 28.
-    monkeypatch.setattr(
-        sys.modules[__name__], "digits_like", functools.partial(digits_like, side=28)
-    )
+def test_fashion_comes_through_keras(keras_server, tmp_path, caches):
+    folder, publish = keras_server
     images, labels = write_idx(folder)
+    publish()
     fashion = load_dataset("fmnist", tmp_path / "data")
     np.testing.assert_array_equal(fashion.images[..., 0], images / np.float32(255))
     np.testing.assert_array_equal(fashion.labels, labels)
+    kept = sorted(path.name for path in (caches / "keras/datasets/fashion-mnist").iterdir())
+    assert kept == sorted(keras_files.SHA256["fmnist"])
 
 
-@pytest.mark.parametrize("name", ["mnist", "fmnist"])
-def test_failure_of_keras_is_one_line(point_keras_to, tmp_path, name):
+KEPT = {"mnist": "mnist.npz", "fmnist": "fashion-mnist/train-labels-idx1-ubyte.gz"}
+# A deflate stream that is none, a file cut off, and intact images of something else.
+DAMAGED = {
+    "no deflate": lambda content: content[:-30] + b"\xff" * 30,
+    "cut off": lambda content: content[: len(content) // 2],
+    "altered": lambda content: gzip.compress(idx_bytes(np.ones(6, np.uint8))),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_download_is_fetched_anew(keras_server, tmp_path, caches, name, damage):
+    folder, publish = keras_server
+    write_mnist_npz(folder)
+    write_idx(folder)
+    publish()
+    expected = load_dataset(name, tmp_path / "data")
+    kept = caches / "keras" / "datasets" / KEPT[name]
+    content = kept.read_bytes()
+    kept.write_bytes(damage(content))
+    again = load_dataset(name, tmp_path / "data")
+    np.testing.assert_array_equal(again.images, expected.images)
+    np.testing.assert_array_equal(again.labels, expected.labels)
+    assert kept.read_bytes() == content
+    # And with the same damage on the server: one line, each time, until the server has mended it.
+    for path in (kept, folder / kept.name):
+        path.write_bytes(damage(content))
+    for _ in range(2):
+        with pytest.raises(DatasetUnavailableError, match=f"failed .'{kept}': Incompl.* Put ") as e:
+            load_dataset(name, tmp_path / "data")
+        assert "\n" not in str(e.value)
+    (folder / kept.name).write_bytes(content)
+    assert len(load_dataset(name, tmp_path / "data").labels) == 9
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_failure_of_keras_is_one_line(keras_server, monkeypatch, tmp_path, caches, name):
+    kept = caches / "keras" / "datasets" / KEPT[name]
+    kept.parent.mkdir(parents=True)
     with socket.socket() as free:  # a port that nobody listens on
         free.bind(("127.0.0.1", 0))
-        point_keras_to(f"http://127.0.0.1:{free.getsockname()[1]}/")
-        with pytest.raises(DatasetUnavailableError, match=r"URL fetch failure on http") as caught:
-            load_dataset(name, tmp_path / "data")
-    assert "refused" in str(caught.value)
-    assert "\n" not in str(caught.value)
+        monkeypatch.setattr(keras_files, "URL", f"http://127.0.0.1:{free.getsockname()[1]}/")
+        # With nothing kept, and with a file that is not the published one.
+        for n_kept in range(2):
+            for file_name in keras_files.SHA256[name] if n_kept else ():
+                (kept.parent / file_name).write_bytes(b"damaged")
+            with pytest.raises(
+                DatasetUnavailableError, match=rf"'{kept.parent}/.*': URL fetch failure on http"
+            ) as caught:
+                load_dataset(name, tmp_path / "data")
+            assert "refused" in str(caught.value)
+            assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FASHION_FOLDER.is_dir(), reason=f"needs {FASHION_FOLDER}")
+def test_checksums_are_those_of_the_published_files():
+    """Debian packs Fashion-MNIST anew, without name and time; with both, they are the originals."""
+    published = {  # MD5s of github.com/zalandoresearch/fashion-mnist
+        "train-images-idx3-ubyte": (1504176606, "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+        "train-labels-idx1-ubyte": (1504176606, "25c81989df183df01b3e8a0aad5dffbe"),
+        "t10k-images-idx3-ubyte": (1504176627, "bef4ecab320f06d8554ea6380940ec79"),
+        "t10k-labels-idx1-ubyte": (1504176627, "bb300cfdad3c16e7a12a480ee83cd310"),
+    }
+    for name, (seconds, md5) in published.items():
+        packed = (FASHION_FOLDER / f"{name}.gz").read_bytes()
+        header = b"\x1f\x8b\x08\x08" + struct.pack("<I", seconds) + b"\0\x03"
+        original = header + name.encode() + b"\0" + packed[10:]
+        assert hashlib.md5(original).hexdigest() == md5
+        checksum = keras_files.SHA256["fmnist"][f"{name}.gz"]
+        assert hashlib.sha256(original).hexdigest() == checksum
 
 
 def fake_keras(monkeypatch, error):
-    def load_data():
+    def get_file(*args, **kwargs):
         raise error
 
-    module = types.SimpleNamespace(load_data=load_data)
     keras = types.ModuleType("keras")
-    keras.datasets = types.SimpleNamespace(mnist=module, fashion_mnist=module)
+    keras.utils = types.SimpleNamespace(get_file=get_file)
     monkeypatch.setitem(sys.modules, "keras", keras)
 
 
@@ -313,8 +374,8 @@ def test_a_bug_is_not_taken_for_a_missing_network(monkeypatch):
     fake_keras(monkeypatch, AttributeError("a bug"))
     with pytest.raises(AttributeError, match="a bug"):
         download("mnist")
-    fake_keras(monkeypatch, zipfile.BadZipFile("File is\nnot a zip file"))
-    with pytest.raises(DatasetUnavailableError, match=r"^File is not a zip file$"):
+    fake_keras(monkeypatch, OSError("No space\nleft"))
+    with pytest.raises(DatasetUnavailableError, match=r"^'.*/mnist.npz': No space left$"):
         download("mnist")
 
 
@@ -333,13 +394,34 @@ def test_usps_of_openml_agrees_with_the_files(tmp_path, monkeypatch):
     check_types(from_openml)
 
 
-def test_failure_of_openml_is_one_line(tmp_path, monkeypatch):
+def test_failure_of_openml_is_one_line(tmp_path, monkeypatch, caches):
     def fetch_openml(**kwargs):
         raise OSError("<urlopen error [Errno -2]>")
 
     monkeypatch.setattr("sklearn.datasets.fetch_openml", fetch_openml)
-    with pytest.raises(DatasetUnavailableError, match=r"\(<urlopen error \[Errno -2\]>\)\. Put "):
+    line = rf"\('{caches}/sklearn/openml': <urlopen error \[Errno -2\]>\)\. Put "
+    with pytest.raises(DatasetUnavailableError, match=line):
         load_dataset("usps", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"damaged", "<urlopen error no network>"),  # is removed and asked for again
+        (gzip.compress(b"{}" * 99)[:-9], "<urlopen error no network>"),
+        (gzip.compress(b"{}"), r"'.*' must be OpenML's own files; got KeyError.* Delete it\."),
+    ],
+)
+def test_damage_to_what_openml_sent_is_one_line(tmp_path, monkeypatch, caches, content, reason):
+    kept = caches / "sklearn/openml/openml.org/api/v1/json/data/41082.gz"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(content)
+    monkeypatch.setattr(_openml, "urlopen", offline)
+    monkeypatch.setattr(_openml.time, "sleep", lambda seconds: None)
+    with pytest.raises(DatasetUnavailableError, match=reason) as caught:
+        load_dataset("usps", tmp_path)
+    assert f"'{caches}/sklearn/openml'" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 # Errors

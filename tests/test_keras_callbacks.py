@@ -17,13 +17,16 @@ from keras.callbacks import (
     ReduceLROnPlateau,
     TensorBoard,
 )
+from numpy.testing import assert_allclose
 
 from clustering_common import training
 from clustering_common.backend import to_numpy
 from clustering_common.callbacks import LabelsMonitor
 from dec_da import ConvDEC, FcDEC, FcIDEC
 from kingdra_cluster import KingdraCluster, LadderIM
+from tests.ladders import member_weights
 from tests.marks import LEARNS_LITTLE
+from tests.reference import naive_encode, naive_softmax
 
 pytestmark = LEARNS_LITTLE
 DEC = {
@@ -132,18 +135,43 @@ def test_early_stopping_restores_the_best_weights(name, fit, images):
     stop = EarlyStopping(monitor="loss", min_delta=1e9, patience=1, restore_best_weights=True)
     # Steps so large that another epoch's labels are other labels.
     params = {"lr": 0.5} if name in ("KingdraCluster", "LadderIM") else {}
-    model = fit(name, keepers[0], stop, keepers[1], **params)
+    labels = []
+    see = at("on_epoch_end", lambda m: labels.append(getattr(m, "labels", None)))
+    model = fit(name, keepers[0], see, stop, keepers[1], **params)
     assert len(rows_of(name, model)) == 2
     first, second, final = kept
     assert all(np.array_equal(a, b) for a, b in zip(first, final, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     data = images if name == "ConvDEC" else images.reshape(36, 64)
     assert np.array_equal(model.predict(data), model.labels_)
+    if params:
+        assert np.array_equal(model.labels_, labels[0])
+        assert not np.array_equal(*labels)
     if name == "pretraining":
         assert model.termination_condition_ == "max_iter" and model.n_iter_ == 3
     else:
         assert model.termination_condition_ == "callback"
         assert model.n_iter_ == 2
+
+
+def test_weights_that_a_callback_averaged_predict_with_statistics_of_their_own(fit, images):
+    """As one batch of all samples with its own mean and variance does (SPEC 2.5)."""
+    kept = []
+    keep = at("on_epoch_end", lambda model: kept.append(model.get_weights()))
+
+    def set_mean(model):
+        model.set_weights([np.mean(each, axis=0) for each in zip(*kept, strict=True)])
+
+    # Steps so large that the mean of the weights is far from each of them.
+    model = fit("KingdraCluster", keep, at(END, set_mean), lr=0.1)
+    X = images.reshape(36, 64)
+    network = model._network.ladder
+    for member, proba in enumerate(model.member_proba(X)):
+        weights = member_weights(network, member)
+        none = [np.zeros((len(X), size)) for size in network.layer_sizes]
+        _, logits = naive_encode(weights, X.astype(np.float64), 0.0, none, False)
+        assert_allclose(proba, naive_softmax(logits), atol=1e-4)
+    assert np.array_equal(model.predict(X), model.labels_)
 
 
 @EACH

@@ -147,6 +147,10 @@ def test_one_cluster(base_loss, blobs):
 def test_the_first_member_predicts_without_a_common_mapping(blobs):
     model = kingdra(ens_common_mapping=False, n_iter=3).fit(blobs)
     assert_array_equal(model.predict_proba(blobs), model.member_proba(blobs)[0])
+    # and names the pseudo-labels: each bucket's samples are those of one cluster of its own
+    given = model.pseudo_labels_ >= 0
+    assert given.any()
+    assert_array_equal(model.pseudo_labels_[given], model.labels_[given])
 
 
 def test_an_ensemble_without_pseudo_labels_is_aligned(blobs):

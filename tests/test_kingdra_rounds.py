@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from clustering_common.backend import to_numpy
 from clustering_common.callbacks import Recorder
+from clustering_common.checkpoints import Checkpoint
 from clustering_common.seeds import SeedStream
 from kingdra_cluster import KingdraCluster, LadderIM, outer_loop
 from kingdra_cluster.ladder import LadderNetwork
@@ -259,3 +260,28 @@ def test_buckets_take_the_last_members_names_and_members_theirs_or_these(common)
     record = loop._teach(sharp(renamed, confidence=0.5), 1)
     assert record["bucket_sizes"] == [0, 0, 0] and record["reused_buckets"]
     assert_taught(renamed)
+
+
+@pytest.mark.parametrize("common", [True, False])
+def test_pseudo_labels_have_the_names_of_the_labels(common):
+    def loop_on(n_samples):
+        loop = make_loop(ens_common_mapping=common)
+        loop.X = np.empty((n_samples, 1))
+        return loop
+
+    loop, proba = loop_on(len(TRUTH)), sharp(NAMES[:, TRUTH])
+    proba[1, 0] = sharp([NAMES[1, 1]])[0]  # the members disagree about the first sample
+    loop._publish_pseudo_labels()
+    assert not hasattr(loop.trainer, "pseudo_labels")  # there are none as yet
+    loop._teach(proba, 0)
+    loop._publish_pseudo_labels()
+    names = NAMES[-1 if common else 0]
+    wanted = np.where(np.arange(len(TRUTH)) == 0, -1, names[TRUTH])
+    assert_array_equal(loop.trainer.pseudo_labels, wanted)
+    # A run that goes on shows the same before it has predicted anything.
+    again = loop_on(len(TRUTH))
+    values, arrays = loop.state.collected()
+    kept = Checkpoint({**values, "iteration": 1, "n_steps": 2}, arrays)
+    again.run_state = SimpleNamespace(checkpoint=kept)
+    again._go_on()
+    assert_array_equal(again.trainer.pseudo_labels, wanted)

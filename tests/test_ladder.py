@@ -1,14 +1,19 @@
 """The ladder network equals the papers' formulas, and an ensemble equals its members alone."""
 
+import signal
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_matrix
 
+from clustering_common import cli
 from clustering_common.backend import to_numpy
 from clustering_common.callbacks import Recorder
 from clustering_common.seeds import SeedStream
+from clustering_common.stopping import STOP, TerminatedError
 from kingdra_cluster import ladder, losses
 from kingdra_cluster.ladder import LadderNetwork
 from kingdra_cluster.members import (
@@ -133,6 +138,32 @@ def test_members_start_and_run_differently():
     schedule = MemberSchedule(2, N, BATCH, [1, 2]).batches(0, 2)
     assert schedule.shape == (2, 2, BATCH)
     assert (schedule[:, 0] != schedule[:, 1]).any()
+
+
+@pytest.mark.parametrize("n_members", [10**11, 10**30])
+def test_members_that_no_memory_holds_are_refused_before_any_is_drawn(n_members, monkeypatch):
+    monkeypatch.setattr(keras.initializers, "GlorotNormal", lambda seed: pytest.fail("was drawn"))
+    text = rf"^The members must fit into memory; got {n_members} of layer sizes \[6, 5, .* n_en or"
+    with pytest.raises(MemoryError, match=text) as caught:
+        ensemble(n_members)
+    assert cli.is_out_of_memory(caught.value)
+
+
+def test_a_signal_is_heard_between_members():
+    stream = SeedStream(3)
+
+    def seed(name, member=0):
+        if member == 2:
+            STOP.handle(signal.SIGTERM)
+        assert member < 3
+        return SeedStream.seed(stream, name, member)
+
+    seeds = SimpleNamespace(seed=seed)
+    with (
+        pytest.raises(TerminatedError, match=r"^a checkpoint$"),
+        STOP.deferred(lambda: "a checkpoint"),
+    ):
+        LadderNetwork(5, SIZES, last_layer_bn=False, seeds=seeds)
 
 
 def test_denoising_starts_as_the_spec_says():

@@ -186,8 +186,8 @@ def test_without_a_network_one_line_says_what_to_put_where(tmp_path, monkeypatch
     monkeypatch.setattr(sklearn.datasets, "fetch_rcv1", offline)
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", offline)
     failed = raising(Exception("URL fetch failure on http://x: None -- no network"))
-    for module in ("mnist", "fashion_mnist", "cifar10"):
-        monkeypatch.setattr(getattr(keras.datasets, module), "load_data", failed)
+    monkeypatch.setattr(keras.utils, "get_file", failed)
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", failed)
     monkeypatch.setattr(keras.applications, "ResNet50", failed)
     assert run(name, "--data-dir", tmp_path) == 2
     error = capsys.readouterr().err

@@ -22,6 +22,7 @@ INTERNAL = {
     "clustering_common.h5_data": "load_user_data",
     "clustering_common.h5_files": "the estimators' save and load",
     "clustering_common.h5_names": "the estimators' save and load",
+    "clustering_common.keras_files": "load_dataset",
     "clustering_common.named_arrays": "load_user_data",
     "clustering_common.parquet_files": "load_user_data",
     "clustering_common.prepare_fetch": "prepare",
