@@ -142,7 +142,8 @@ class Checkpointer(keras.callbacks.Callback):
             for i, variable in enumerate(self._variables())
         }
         if not all(np.isfinite(array).all() for array in kept.values() if array.dtype.kind == "f"):
-            return  # the run is about to be stopped; what was good stays the last
+            self.run.leave_out(f"numbers of the {self.phase} phase are not finite")
+            return
         values, arrays = self.collect() if self.collect else ({}, {})
         own = {
             "phase": self.phase,

@@ -161,6 +161,26 @@ def test_a_stop_between_two_updates_is_resumed(blobs, tmp_path, monkeypatch):
     assert np.array_equal(resumed.predict_proba(blobs), whole.predict_proba(blobs))
 
 
+def test_a_signal_is_heard_where_no_checkpoint_can_be_written(blobs, tmp_path, caplog):
+    pretraining = At()
+
+    class Spoil(At):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch)
+            bias = pretraining.model.decoder.weights[1]  # which clustering does not use
+            bias.assign(np.full(bias.shape, np.nan if epoch else 0))
+
+    clustering = Spoil(3, lambda: STOP.handle(signal.SIGTERM))
+    with pytest.raises(TerminatedError, match="checkpoint in "):
+        make(max_iter=16).fit(
+            blobs, callbacks=[clustering], pretrain_callbacks=[pretraining],
+            checkpoint_dir=tmp_path, checkpoint_every=0,
+        )  # fmt: skip
+    assert clustering.seen == [0, 1, 2, 3]
+    assert caplog.text.count("cluster phase are not finite: no checkpoint is written") == 1
+    assert CheckpointFolder(tmp_path).newest().values["step"] == 2
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
