@@ -119,7 +119,7 @@ class RunState:
         """Whether it is time for a checkpoint, or a signal waits for one."""
         if self.folder is None:
             return False
-        if STOP.signal_number is not None or not self.every:
+        if STOP.is_asked or not self.every:
             return True
         return time.monotonic() - self._last >= max(self.every, COST_SHARE * self._cost)
 

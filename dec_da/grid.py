@@ -20,6 +20,7 @@ from clustering_common.progress import show_progress
 from clustering_common.record import MEASURES
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import EVERY, run_identity
+from clustering_common.workers import WORKER_STOP, told_to_stop
 from dec_da import experiment, presets
 from dec_da.grid_table import COLUMNS, KMEANS, PROBLEM, with_means
 from dec_da.pretraining import Pretraining, SharedPretrainings, pretraining_key
@@ -139,7 +140,8 @@ def _run_cells(
             )
             for cell in wave.values()
         ]
-        for key, row in joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks):
+        found = joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks)
+        for key, row in told_to_stop(found, [cell.place for cell in wave.values()]):
             wave[key].share(row, shared)
             yield key, row
 
@@ -151,8 +153,9 @@ def _run_apart(
     sys.argv = argv  # what results.json calls the command
     if "OMP_NUM_THREADS" in os.environ:  # joblib's share, which TensorFlow does not read
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
-    show_progress(cell.estimator.verbose)
-    return cell.key, cell.run(pixel_scores, known)
+    with WORKER_STOP.heeded():
+        show_progress(cell.estimator.verbose)
+        return cell.key, cell.run(pixel_scores, known)
 
 
 class PixelScores:
