@@ -112,14 +112,18 @@ class Checkpointer(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Write a checkpoint between two blocks of an epoch."""
         step = max(self.model.steps_after(self._epoch, batch + 1), self.first_step)
-        # The end of the last block is left to the epoch's end, when all callbacks have seen it.
-        if step < self.model.steps_after(self._epoch) and self.run.is_due:
+        # What ends the epoch is left to its end, when all callbacks have seen it: its last block,
+        # or one after which a callback stops training.
+        ends = step >= self.model.steps_after(self._epoch) or self.model.stop_training
+        if not ends and self.run.is_due:
             self.write(step)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write a checkpoint after an epoch."""
         self._step = self.model.steps_after(epoch)
-        if self.run.is_due:
+        # The last one is left to the phase's end, where a callback may yet restore weights.
+        is_last = self.model.stop_training or self._step == self.model.steps_after(epoch + 1)
+        if not (self.at_end and is_last) and self.run.is_due:
             self.write(self._step)
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -138,7 +142,8 @@ class Checkpointer(keras.callbacks.Callback):
             for i, variable in enumerate(self._variables())
         }
         if not all(np.isfinite(array).all() for array in kept.values() if array.dtype.kind == "f"):
-            return  # the run is about to be stopped; what was good stays the last
+            self.run.leave_out(f"numbers of the {self.phase} phase are not finite")
+            return
         values, arrays = self.collect() if self.collect else ({}, {})
         own = {
             "phase": self.phase,

@@ -47,6 +47,14 @@ def locked(name: str, folder: str | os.PathLike) -> Iterator[None]:
         os.close(handle)
 
 
+def holder(folder: str | os.PathLike) -> int | None:
+    """Return the process that holds ``folder``, or did so when it was killed; None for none."""
+    try:
+        return int((Path(folder) / LOCK).read_text().split()[0])
+    except (OSError, ValueError, IndexError):  # there is none, or it is just being written
+        return None
+
+
 def _acquired(name: str, path: Path) -> int:
     """Return the open, locked file."""
     while True:

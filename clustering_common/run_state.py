@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from clustering_common.run_lock import locked
 from clustering_common.seeds import SeedStream
 from clustering_common.stopping import STOP
 
+logger = logging.getLogger("clustering_common")
 EVERY = 60.0  # seconds between two checkpoints
 COST_SHARE = 50  # a checkpoint that took t seconds is followed by 50 t without one: 2 %
 
@@ -57,6 +59,7 @@ class RunState:
         self.checkpoint: Checkpoint | None = None
         self._last, self._cost = time.monotonic(), 0.0
         self._begin, self._before = self._last, 0.0
+        self._has_left_out = False
 
     @contextlib.contextmanager
     def going_on(self) -> Iterator["RunState"]:
@@ -115,7 +118,7 @@ class RunState:
         """Whether it is time for a checkpoint, or a signal waits for one."""
         if self.folder is None:
             return False
-        if STOP.signal_number is not None or not self.every:
+        if STOP.is_asked or not self.every:
             return True
         return time.monotonic() - self._last >= max(self.every, COST_SHARE * self._cost)
 
@@ -132,6 +135,14 @@ class RunState:
         self.folder.write(Checkpoint({**self._common(), **values}, arrays))
         self._last = time.monotonic()
         self._cost = self._last - begin
+        self.stop_if_asked()
+
+    def leave_out(self, reason: str) -> None:
+        """Write no checkpoint, so that the last good one stays, and say so the first time."""
+        if not self._has_left_out:
+            logger.warning("%s: no checkpoint is written; the last good one stays", reason)
+        self._has_left_out = True
+        self._last = time.monotonic()
         self.stop_if_asked()
 
     def stop_if_asked(self) -> None:

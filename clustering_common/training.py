@@ -15,7 +15,8 @@ from clustering_common import backend
 from clustering_common.mapped import BLOCK_BYTES
 from clustering_common.watched_model import WatchedModel
 
-BLOCK_STEPS = 128  # mini-batches per dispatch: a few seconds on a CPU, so that Ctrl-C is heard
+BLOCK_STEPS = 128  # mini-batches per dispatch at most
+BLOCK_OPERATIONS = 4e11  # of one dispatch on a CPU: a few seconds, so that Ctrl-C is heard
 ROWS_PER_CALL = 512  # rows per inference call; one fixed shape, so a row's result is its own
 
 
@@ -103,12 +104,15 @@ class SteppedModel(WatchedModel):
     ----------
     fixed : list of keras.Variable
         What of ``resident`` nothing changes: the data.
+    step_operations : float
+        Of a training step, about: on a CPU they limit how many go into a dispatch.
     """
 
     def __init__(self, *, precision: str = "float32", **kwargs: Any):
         super().__init__(**kwargs)
         self.precision = precision
         self.fixed: list[Any] = []
+        self.step_operations = 1.0
         self._plan = _Plan(1, 1, 0, 1)
 
     def add_resident(self, array: np.ndarray, name: str, fixed: bool = True) -> Any:
@@ -129,11 +133,6 @@ class SteppedModel(WatchedModel):
         if blocks is None:
             return end
         return min(epoch * plan.steps_per_epoch + blocks * plan.block_steps, end)
-
-    @property
-    def block_steps(self) -> int:
-        """Mini-batches per dispatch at most."""
-        return BLOCK_STEPS
 
     def prepare(self, optimizer: keras.optimizers.Optimizer) -> None:
         """Compile with the optimiser, all variables built before the first trace."""
@@ -211,7 +210,8 @@ class SteppedModel(WatchedModel):
     ) -> _Plan:
         """Return the plan of a training: blocks equally long, and no larger than may be."""
         step_bytes = sum(leaf.nbytes for leaf in keras.tree.flatten(batches(0, 1)))
-        most = max(1, min(self.block_steps, BLOCK_BYTES // step_bytes))
+        fitting = BLOCK_OPERATIONS / self.step_operations if backend.is_cpu() else BLOCK_STEPS
+        most = max(1, min(BLOCK_STEPS, int(fitting), BLOCK_BYTES // step_bytes))
         longest = min(steps_per_epoch, n_steps)
         n_blocks = -(-longest // most)
         return _Plan(steps_per_epoch, -(-longest // n_blocks), n_steps, n_blocks)

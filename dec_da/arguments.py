@@ -34,6 +34,7 @@ class MethodArguments:
     get_params: Any
     _check_to_fit: Any
     _check_n_samples: Any
+    pretrained_weights: Any
     n_clusters: int
     alpha: float
     batch_size: int
@@ -64,6 +65,7 @@ class MethodArguments:
         input_shape = copy._set_sample_shape(tuple(sample_shape))
         if n_samples is not None:
             self._check_n_samples(n_samples)
+        if n_samples is not None and self.pretrained_weights is not None:
             copy._load_pretrained(copy._make_network(input_shape, SeedStream(0)))
 
     def resolved_params(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The two autoencoders of DEC-DA: dense and convolutional (SPEC 1.1)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,18 @@ class Autoencoder:
         return [
             layer for part in (self.encoder, self.decoder) for layer in part.layers if layer.weights
         ]
+
+
+def n_products(layer: keras.layers.Layer) -> int:
+    """Return the products of one sample's pass through a layer of either autoencoder.
+
+    Each weight of a kernel has one at each position: of a convolution's output, of a transposed
+    one's input, whichever are fewer.
+    """
+    if not hasattr(layer, "kernel"):
+        return 0
+    positions = min(math.prod(side.shape[1:-1]) for side in (layer.input, layer.output))
+    return math.prod(layer.kernel.shape) * positions
 
 
 def dense_autoencoder(

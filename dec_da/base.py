@@ -47,8 +47,10 @@ class DeepClusterer(
 ):
     """Abstract estimator: pretrain an autoencoder, then learn clusters in its embedding."""
 
-    # Set for one fit by whoever knows that it would pretrain alike (`dec_da.pretraining`).
+    # Set for one fit by whoever knows that it would pretrain alike (`dec_da.pretraining`), and the
+    # folder of the run whose it was, which a fit leaves.
     _known_pretraining: Any = None
+    _pretraining_of: str | None = None
 
     # What a subclass says of its network.
 
@@ -109,11 +111,12 @@ class DeepClusterer(
         if before is None:
             earlier = self._start(network, data, seeds, run, pretrain_callbacks)
         else:
-            earlier = {name: before[name] for name in ("pretraining", "seconds")}
+            earlier = {name: before[name] for name in ("pretraining", "pretraining_of", "seconds")}
         result = self._cluster(network, data, seeds, cluster_callbacks, run, earlier)
         until = sum(earlier["seconds"].values())
         self.seconds_ = {**earlier["seconds"], "cluster": run.seconds - until}
         self.history_ = {"pretrain": earlier["pretraining"], "cluster": result.history}
+        self._pretraining_of = earlier["pretraining_of"]
         self.n_iter_ = result.n_iter
         self.termination_condition_ = result.termination_condition
         self._set_network(network)
@@ -123,7 +126,7 @@ class DeepClusterer(
     def _start(
         self, network: Any, data: ResidentData, seeds: SeedStream, run: RunState, callbacks: Any
     ) -> dict[str, Any]:
-        """Pretrain and place the centres; return the pretraining's history and the seconds."""
+        """Pretrain and place the centres; return the pretraining's history, whose, and seconds."""
         pretraining = self._pretrain(network, data, seeds, callbacks, run)
         pretrain_seconds = run.seconds
         embedding = network.embed(data.X).astype(np.float64)
@@ -132,7 +135,9 @@ class DeepClusterer(
         centers = phases.kmeans(embedding, self.n_clusters, seeds.seed("kmeans"))
         network.clustering.clusters.assign(centers)
         seconds = {"pretrain": pretrain_seconds, "kmeans": run.seconds - pretrain_seconds}
-        return {"pretraining": pretraining, "seconds": seconds}
+        known = self._known_pretraining
+        whose = None if known is None else str(known.weights.parent)
+        return {"pretraining": pretraining, "pretraining_of": whose, "seconds": seconds}
 
     def _pretrain(
         self, network: Any, data: ResidentData, seeds: SeedStream, callbacks: Any, run: RunState

@@ -179,7 +179,7 @@ def _run(
         "seconds": seconds,
         "n_iter": estimator.n_iter_,
         "termination_condition": estimator.termination_condition_,
-        "pretraining_of": None if known is None else str(known.weights.parent),
+        "pretraining_of": estimator._pretraining_of,
         "empty_clusters": empty_clusters(estimator.labels_, estimator.n_clusters),
         "cluster_sizes": np.bincount(estimator.labels_, minlength=estimator.n_clusters),
         "metrics": _metrics(estimator, task, pixel_scores),

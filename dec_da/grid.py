@@ -18,6 +18,7 @@ from clustering_common.datasets import Dataset, load_dataset
 from clustering_common.progress import show_progress
 from clustering_common.run_folder import RunFolder
 from clustering_common.run_state import EVERY, run_identity
+from clustering_common.workers import WORKER_STOP, told_to_stop
 from dec_da import experiment, presets
 from dec_da.grid_table import COLUMNS, with_means
 from dec_da.grid_trials import (
@@ -152,7 +153,8 @@ def _run_cells(
             )
             for cell in wave.values()
         )
-        for key, row in joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks):
+        found = joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks)
+        for key, row in told_to_stop(found, [cell.place for cell in wave.values()]):
             wave[key].share(row, shared)
             yield key, row
 
@@ -164,8 +166,9 @@ def _run_apart(
     sys.argv = argv  # what results.json calls the command
     if "OMP_NUM_THREADS" in os.environ:  # joblib's share, which TensorFlow does not read
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
-    show_progress(cell.estimator.verbose)
-    return cell.key, cell.run(pixel_scores, known)
+    with WORKER_STOP.heeded():
+        show_progress(cell.estimator.verbose)
+        return cell.key, cell.run(pixel_scores, known)
 
 
 class PixelScores:

@@ -12,7 +12,7 @@ from clustering_common.mapped import rows_of, stays_in_file
 from clustering_common.training import ROWS_PER_CALL, SteppedModel, row_chunks
 from dec_da.assignment import ClusteringLayer, kl_divergence, target_distribution
 from dec_da.augmentation import RandomAffine
-from dec_da.autoencoders import Autoencoder
+from dec_da.autoencoders import Autoencoder, n_products
 
 
 class ResidentData:
@@ -68,6 +68,9 @@ class _ImageModel(SteppedModel):
 
     def fed(self, batches: Callable[[int, int], np.ndarray]) -> Callable[[int, int], Any]:
         """Return the mini-batches of indices with their rows, where these are not on the device."""
+        # A product and a sum a weight, sample and position, there and twice back.
+        batch_size = batches(0, 1).shape[1]
+        self.step_operations = 6.0 * batch_size * sum(map(n_products, self.weight_layers()))
         if self.X is None:
             return batches
 

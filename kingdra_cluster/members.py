@@ -21,8 +21,6 @@ from clustering_common.training import (
 from kingdra_cluster import losses
 from kingdra_cluster.ladder import LadderNetwork
 
-BLOCK_OPERATIONS = 4e11  # of one dispatch on a CPU: a few seconds
-
 
 @dataclass(frozen=True)
 class LossSettings:
@@ -108,6 +106,9 @@ class LadderTrainer(SteppedModel):
             )
             for kind in ("unlabelled", "labelled")
         )
+        # Three encoder passes and a decoder, there and twice back, 2 operations a weight.
+        n_kernel = sum(int(np.prod(kernel.shape)) for kernel in network.kernels)
+        self.step_operations = 24.0 * n_kernel * self.unlabelled.members[0].batch_size
         self.n_steps_done = 0
         self.labels: np.ndarray | None = None
         self.pseudo_labels: np.ndarray | None = None
@@ -199,17 +200,6 @@ class LadderTrainer(SteppedModel):
 
     def _feed(self, indices: np.ndarray) -> np.ndarray:
         return rows_of(self.X, indices) if self.is_fed else indices
-
-    @property
-    def block_steps(self) -> int:
-        """Mini-batches per dispatch; few where a signal would wait long or rows are fed."""
-        batch_size = self.unlabelled.members[0].batch_size
-        n_steps = super().block_steps
-        if backend.is_cpu():
-            n_kernel = sum(int(np.prod(kernel.shape)) for kernel in self.network.kernels)
-            # Three encoder passes and a decoder, there and twice back, 2 operations a weight.
-            n_steps = min(n_steps, int(BLOCK_OPERATIONS / (24 * n_kernel * batch_size)))
-        return max(1, n_steps)
 
 
 class PopulationInference:

@@ -6,7 +6,12 @@ import pytest
 
 from clustering_common.backend import to_numpy
 from clustering_common.seeds import SeedStream
-from dec_da.autoencoders import check_conv_shape, conv_autoencoder, dense_autoencoder
+from dec_da.autoencoders import (
+    check_conv_shape,
+    conv_autoencoder,
+    dense_autoencoder,
+    n_products,
+)
 from tests.reference import naive_dense
 
 FILTERS = (2, 3, 4)
@@ -175,3 +180,14 @@ def test_sizes_that_do_not_fit(shape, text):
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (12, 40, 3)])
 def test_sizes_that_fit(shape):
     check_conv_shape(shape)
+
+
+def test_products_of_a_sample():
+    dense = [n_products(layer) for layer in dense_autoencoder(5, (4, 2), SeedStream(0)).layers]
+    assert dense == [5 * 4, 4 * 2, 2 * 4, 4 * 5]
+    autoencoder = conv_autoencoder((16, 8, 3), (4, 5, 6), 2, SeedStream(0))
+    there = [25 * 3 * 4 * 8 * 4, 25 * 4 * 5 * 4 * 2, 9 * 5 * 6 * 2 * 1, 2 * 1 * 6 * 2]
+    assert [n_products(layer) for layer in autoencoder.layers] == there + there[::-1]
+    assert [n_products(layer) for layer in autoencoder.encoder.layers if not layer.weights] == [
+        0
+    ] * 2

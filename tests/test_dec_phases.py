@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from clustering_common import training
 from clustering_common.backend import to_numpy
 from clustering_common.callbacks import TrainingDivergedError
 from clustering_common.seeds import SeedStream
@@ -347,16 +348,27 @@ def test_each_draw_is_augmented_afresh(images):
             assert np.abs(distinct[i] - distinct[j]).max() > 1e-3
 
 
-def test_a_seed_repeats_a_compiled_run(images):
+def test_a_seed_repeats_a_compiled_run_whatever_its_blocks(images, monkeypatch):
     params = {"layer_sizes": SIZES, "pretrain_epochs": 2, "max_iter": 4, "update_interval": 2}
     params.update(aug_pretrain=True, aug_cluster=True, batch_size=8, random_state=3)
-    first, again = (FcIDEC(3, learning_rate=0.1, **params).fit(images) for _ in range(2))
+    first = FcIDEC(3, learning_rate=0.1, **params).fit(images)
+    monkeypatch.setattr(training, "BLOCK_STEPS", 1)
+    again = FcIDEC(3, learning_rate=0.1, **params).fit(images)
     assert np.array_equal(first.predict_proba(images), again.predict_proba(images))
     assert np.array_equal(first.labels_, again.labels_)
     assert first.history_ == again.history_
 
 
 # --- k-means, optimisers, errors ---
+
+
+def test_operations_of_a_step(images):
+    network, model = build(FcDEC, images.reshape(36, 64), np.eye(3, dtype=np.float32))
+    pretraining = ReconstructionModel(network.autoencoder, images.reshape(36, 64), **PLAIN)
+    n_weights = 64 * 8 + 8 * 3  # of the encoder, and again of the decoder
+    for trained, n_parts in ((model, 1), (pretraining, 2)):
+        trained.fed(BatchSchedule(36, 9, 0).batches)
+        assert trained.step_operations == 6 * 9 * n_parts * n_weights
 
 
 def test_kmeans_finds_the_groups(blobs):

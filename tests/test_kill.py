@@ -214,3 +214,53 @@ def test_a_finished_run_is_not_run_again(tmp_path, finish_here):
     err = finish_here([*command, "--seed", "1"], tmp_path / "run", "--resume", code=2)
     assert len(err.strip().splitlines()) == 1
     assert "whose run has --seed 0 where this one has 1" in err
+
+
+def workers_of(process):
+    """Return the processes that a grid has started."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [Path("/proc", number) for number in found]
+
+
+def are_alive(processes):
+    """Tell whether one is there that is more than its exit code."""
+    for process in processes:
+        with contextlib.suppress(OSError):
+            if "State:\tZ" not in (process / "status").read_text():
+                return True
+    return False
+
+
+def wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="Linux tells of a process's children")
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_trials_at_the_same_time_stop_with_their_grid(signal_number, tmp_path):
+    grid = [
+        "run_exp.py", "--methods", "FcDEC", "FcDEC-DA", "--datasets", "digits", "--trials", "1",
+        "--pretrain-epochs", "30", "--maxiter", "30", "-v", "0", "--jobs", "2",
+    ]  # fmt: skip
+    cells = [tmp_path / f"digits/{method}/trial0" for method in ("FcDEC", "FcDEC-DA")]
+    seldom = ["--checkpoint-every", "3600"]
+    process = start(grid, tmp_path, *seldom)
+    wait_until(lambda: all((cell / "checkpoints/.lock").exists() for cell in cells))
+    workers = workers_of(process)
+    assert len(workers) >= 2
+    process.send_signal(signal_number)
+    if signal_number == signal.SIGKILL:
+        process.wait()
+    else:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 128 + signal_number
+        assert err.splitlines()[-1].endswith("; checkpoints of 2 runs: --resume goes on from there")
+    wait_until(lambda: not are_alive(workers))
+    assert all(newest_checkpoint(cell) == 1 for cell in cells)
+    finish(start(grid, tmp_path, *seldom, "--resume"))
+    assert all((cell / "results.json").exists() for cell in cells)
+    assert not list(tmp_path.rglob(".*"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from clustering_common import files
+from clustering_common.checkpoints import CheckpointFolder
 from dec_da import FcDCN, FcDEC, FcIDEC, experiment, grid, pretraining
 from dec_da.base import DeepClusterer
 from tests.marks import LEARNS_LITTLE
@@ -79,6 +80,25 @@ def test_a_resumed_grid_shares_what_is_finished(pretrained, tmp_path):
     # Without --resume all is done anew, once.
     run_grid(tmp_path)
     assert pretrained[1:] == [("FcDEC", 0)]
+
+
+def test_a_resumed_trial_names_whose_pretraining_it_has(pretrained, tmp_path, monkeypatch):
+    methods, trial = ["FcDEC", "FcIDEC"], "digits/FcIDEC/trial0"
+    finish = grid.RunFolder.finish
+
+    def stop(self, record):
+        if self.path == tmp_path / trial:
+            raise KeyboardInterrupt
+        return finish(self, record)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(grid.RunFolder, "finish", stop)
+        run_grid(tmp_path, methods)
+    assert CheckpointFolder(tmp_path / trial / "checkpoints").paths()
+    run_grid(tmp_path, methods, resume=True)
+    record = json.loads((tmp_path / trial / "results.json").read_text())
+    assert record["pretraining_of"] == str(tmp_path / "digits/FcDEC/trial0")
+    assert pretrained == [("FcDEC", 0)]
 
 
 def test_what_a_diverged_trial_left_is_not_shared(pretrained, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from clustering_common import checkpoints, run_state
+from clustering_common import checkpoints, run_state, training
 from clustering_common.callbacks import LabelsMonitor, TrainingDivergedError
 from clustering_common.checkpoints import (
     Checkpoint,
@@ -51,6 +51,13 @@ class At(keras.callbacks.Callback):
         self.seen.append(epoch)
         if epoch == self.epoch:
             self.action()
+
+
+class AtBegin(At):
+    """Do something before a phase trains."""
+
+    def on_train_begin(self, logs=None):
+        self.action()
 
 
 class Killed(BaseException):
@@ -111,6 +118,67 @@ def test_pretraining_that_a_callback_ended_stays_ended(blobs, tmp_path):
     )
     assert resumed.history_ == whole.history_
     assert np.array_equal(resumed.labels_, whole.labels_)
+
+
+def test_weights_that_a_callback_restored_last_are_kept(blobs, tmp_path):
+    def stop():
+        """Stop after three epochs, and put the first one's weights back."""
+        return keras.callbacks.EarlyStopping("loss", 1e9, patience=2, restore_best_weights=True)
+
+    whole = make(pretrain_epochs=6).fit(blobs, pretrain_callbacks=[stop()], callbacks=[stop()])
+    assert len(whole.history_["pretrain"]) == len(whole.history_["cluster"]) - 1 == 3
+    with pytest.raises(Killed):
+        make(pretrain_epochs=6).fit(
+            blobs, pretrain_callbacks=[stop()], callbacks=[AtBegin(None, kill)],
+            checkpoint_dir=tmp_path, checkpoint_every=0,
+        )  # fmt: skip
+    for _ in range(2):  # the second time, nothing is left to train
+        resumed = make(pretrain_epochs=6).fit(
+            blobs, pretrain_callbacks=[stop()], callbacks=[stop()], checkpoint_dir=tmp_path
+        )
+        assert resumed.history_ == whole.history_
+        assert np.array_equal(resumed.predict_proba(blobs), whole.predict_proba(blobs))
+
+
+def test_a_stop_between_two_updates_is_resumed(blobs, tmp_path, monkeypatch):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = (self.epoch, batch) == (1, 0)
+
+    monkeypatch.setattr(training, "BLOCK_STEPS", 1)
+    whole = make().fit(blobs, callbacks=[Stop()])
+    assert [row["iter"] for row in whole.history_["cluster"]] == [0, 2, 3]
+    with pytest.raises(Killed):
+        make().fit(
+            blobs, callbacks=[Stop(), At(1, kill)], checkpoint_dir=tmp_path, checkpoint_every=0
+        )
+    resumed = make().fit(blobs, callbacks=[Stop()], checkpoint_dir=tmp_path)
+    assert resumed.history_ == whole.history_
+    assert (resumed.n_iter_, resumed.termination_condition_) == (3, "callback")
+    assert np.array_equal(resumed.predict_proba(blobs), whole.predict_proba(blobs))
+
+
+def test_a_signal_is_heard_where_no_checkpoint_can_be_written(blobs, tmp_path, caplog):
+    pretraining = At()
+
+    class Spoil(At):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch)
+            bias = pretraining.model.decoder.weights[1]  # which clustering does not use
+            bias.assign(np.full(bias.shape, np.nan if epoch else 0))
+
+    clustering = Spoil(3, lambda: STOP.handle(signal.SIGTERM))
+    with pytest.raises(TerminatedError, match="checkpoint in "):
+        make(max_iter=16).fit(
+            blobs, callbacks=[clustering], pretrain_callbacks=[pretraining],
+            checkpoint_dir=tmp_path, checkpoint_every=0,
+        )  # fmt: skip
+    assert clustering.seen == [0, 1, 2, 3]
+    assert caplog.text.count("cluster phase are not finite: no checkpoint is written") == 1
+    assert CheckpointFolder(tmp_path).newest().values["step"] == 2
 
 
 def truncate(path):

@@ -197,6 +197,19 @@ def test_resident_data_stays_as_it_is(problem):
     assert len(model.trainable_variables) == 1
 
 
+@pytest.mark.parametrize(
+    ("operations", "on_cpu", "n_blocks"),
+    [(1, True, 1), (30, True, 3), (999, True, 7), (30, False, 1)],
+)
+def test_costly_steps_make_short_blocks(problem, operations, on_cpu, n_blocks, monkeypatch):
+    monkeypatch.setattr(training, "BLOCK_OPERATIONS", 100)
+    monkeypatch.setattr(backend, "is_cpu", lambda: on_cpu)
+    model = LeastSquares(*problem)
+    model.step_operations = operations
+    plan = model._planned(BatchSchedule(10, 3, 5).batches, 7, 14)
+    assert (plan.blocks_per_epoch, plan.block_steps) == (n_blocks, -(-7 // n_blocks))
+
+
 # --- apply_in_chunks ---
 
 
