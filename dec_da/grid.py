@@ -15,6 +15,7 @@ import joblib
 
 from clustering_common import cli, files, report, results
 from clustering_common.callbacks import TrainingDivergedError
+from clustering_common.checkpoints import UNREADABLE
 from clustering_common.datasets import Dataset, load_dataset
 from clustering_common.progress import show_progress
 from clustering_common.record import MEASURES
@@ -260,14 +261,15 @@ class Cell:
             if note["identity"] != identity:
                 return None
             row = self._row_without_scores(note)
-        except (OSError, ValueError, KeyError, TypeError):  # none, or cut off: it runs again
+        except (OSError, *UNREADABLE):  # none, or damaged: it runs again
             return None
         logger.info("%s: diverged before; remove %s to run it again", self._name, path)
         return row
 
     def _row_without_scores(self, note: dict[str, Any]) -> dict[str, Any]:
         none = dict.fromkeys(MEASURES, math.nan)
-        return self._with_names(none, note["pixels"], note["seconds"], note["problem"])
+        pixels = {"acc": float(note["pixels"]["acc"])}
+        return self._with_names(none, pixels, float(note["seconds"]), str(note["problem"]))
 
     @property
     def _name(self) -> str:
