@@ -105,16 +105,26 @@ def writable_folder(name: str, path: str | os.PathLike) -> Path:
     """
     folder = Path(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with unwritable(name, path):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
     except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(
-            f"{name} must be a folder that can be written to; got {str(path)!r} ({reason}). "
-            "Choose another folder or change its permissions."
-        ) from error
+        raise ValueError(str(error)) from error.__cause__
     return folder
+
+
+@contextmanager
+def unwritable(name: str, path: str | os.PathLike) -> Iterator[None]:
+    """Let an error of the system name the folder ``path``, given as the argument ``name``."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            f"{name} must be a folder that can be written to; got {str(path)!r} "
+            f"({error.strerror or error}). Choose another folder, free space on its disk or change "
+            "its permissions."
+        ) from error
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
