@@ -304,6 +304,22 @@ def train(folder, X, *, resume=False, labels=None, **params):
     return experiment.train(make(**params), task, place, method="FcDEC", seed=0)
 
 
+def test_results_are_on_the_disk_before_the_checkpoints_go(blobs, tmp_path, monkeypatch):
+    done, fsync = [], os.fsync
+    clear = CheckpointFolder.clear
+    monkeypatch.setattr(
+        os, "fsync", lambda file: done.append(os.fstat(file).st_ino) or fsync(file)
+    )
+    monkeypatch.setattr(
+        CheckpointFolder, "clear", lambda self: done.append("clear") or clear(self)
+    )
+    train(tmp_path, blobs)
+    *first, record, folder = done[: done.index("clear")]
+    assert {(tmp_path / name).stat().st_ino for name in experiment.NEEDED} <= set(first)
+    assert record == (tmp_path / "results.json").stat().st_ino
+    assert folder == tmp_path.stat().st_ino
+
+
 def test_only_our_own_files_are_removed(blobs, tmp_path):
     ours = tmp_path / "checkpoints"
     (ours / "sub").mkdir(parents=True)
