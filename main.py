@@ -20,7 +20,6 @@ SETTINGS = (
     "verbose",
 )  # fmt: skip
 MEMORY_HINT = "Lower --batch-size, --n-clusters or --layer-sizes, or use a device with more memory."
-MAX_SIZE = 10**9  # of any array's side: engines crash on those beyond their integers
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,11 +71,11 @@ def _add_data(add: Callable[..., Any]) -> None:
     add("--colour", choices=("auto", "grey", "rgb"), help="of a folder's images; default: auto, "
         "grey where all are")  # fmt: skip
     add("--labels", type=cli.path, metavar="FILE", help="its true labels, for scores only")
-    add("--n-clusters", type=cli.number(int, 1, high=MAX_SIZE), help="default: the data set's 10")
+    add("--n-clusters", type=cli.number(int, 1), help="default: the data set's 10")
 
 
 def _add_network(add: Callable[..., Any]) -> None:
-    add("--layer-sizes", nargs="+", type=cli.number(int, 1, high=MAX_SIZE), metavar="UNITS",
+    add("--layer-sizes", nargs="+", type=cli.number(int, 1), metavar="UNITS",
         help="of an Fc encoder; default: 500 500 2000 10, for digits 500 500 500 10")  # fmt: skip
     add("--alpha", type=cli.number(float, 0, strict=True), help="default: 1")
     add("--batch-size", type=cli.number(int, 1), help="of both phases; default: 256, for digits 64")

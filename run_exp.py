@@ -40,11 +40,11 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"of {', '.join(names)} (default: all)")  # fmt: skip
     add("--datasets", nargs="+", choices=[*DATASETS, "digits"],
         metavar="NAME", help=f"of {', '.join(DATASETS)}, digits (default: first 4)")  # fmt: skip
-    add("--trials", type=cli.number(int, 1), help="default: 5")
+    add("--trials", type=cli.number(int, 1, high=1000), help="default: 5")
     add("--pretrain-epochs", type=cli.number(int, 0), help="default: 500, the paper's")
     add("--maxiter", type=cli.number(int, 0),
         help="default: the paper's 20000; for digits, which it lacks, 560")  # fmt: skip
-    add("--jobs", type=cli.number(int, 1), metavar="N",
+    add("--jobs", type=cli.number(int, 1, high=1000), metavar="N",
         help="trials at a time, each in a process of its own (default: 1)")  # fmt: skip
     return parser
 

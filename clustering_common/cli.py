@@ -15,6 +15,7 @@ from clustering_common.record import MEASURES
 from clustering_common.stopping import STOP, TerminatedError
 
 BAD_INPUT = 2
+MAX_INTEGER = 10**9  # of a flag without a bound of its own: engines crash beyond their integers
 EXPECTED = (ValueError, TypeError, OSError, ImportError)
 # How NumPy, TensorFlow, JAX and PyTorch say it. By name: no engine is imported to ask it.
 MEMORY_ERRORS = {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}
@@ -52,7 +53,11 @@ def number(
     strict: bool = False,
     high: float | None = None,
 ) -> Callable[[str], Any]:
-    """Return an argparse type for a finite number from ``low`` (left out if strict) to ``high``."""
+    """Return an argparse type for a finite number from ``low`` (left out if strict) to ``high``.
+
+    Without ``high`` integers end at `MAX_INTEGER`.
+    """
+    high = MAX_INTEGER if high is None and kind is int else high
     bound = "" if low is None else f" {'>' if strict else '>='} {low:g}"
     bound += "" if high is None else f"{' and' if bound else ''} <= {high:g}"
     words = f"{'an integer' if kind is int else 'a number'}{bound}"

@@ -45,13 +45,30 @@ def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
             if durable:
-                with open(temporary, "rb") as file:
-                    os.fsync(file.fileno())
+                _sync(temporary)
             temporary.replace(target)
             if durable:
                 _sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def to_disk(folder: Path) -> None:
+    """Bring the files in a folder to the disk, so that they survive a power cut.
+
+    Those that can be read; not what is in folders below.
+    """
+    for path in folder.iterdir():
+        if path.is_file() and os.access(path, os.R_OK):
+            with _naming(path):
+                _sync(path)
+    _sync_folder(folder)
+
+
+def _sync(path: Path) -> None:
+    """Bring the content of a file to the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
@@ -105,21 +122,31 @@ def writable_folder(name: str, path: str | os.PathLike) -> Path:
     """
     folder = Path(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with unwritable(name, path):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
     except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(
-            f"{name} must be a folder that can be written to; got {str(path)!r} ({reason}). "
-            "Choose another folder or change its permissions."
-        ) from error
+        raise ValueError(str(error)) from error.__cause__
     return folder
 
 
-def write_json(path: str | os.PathLike, content: Any) -> None:
+@contextmanager
+def unwritable(name: str, path: str | os.PathLike) -> Iterator[None]:
+    """Let an error of the system name the folder ``path``, given as the argument ``name``."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(
+            f"{name} must be a folder that can be written to; got {str(path)!r} "
+            f"({error.strerror or error}). Choose another folder, free space on its disk or change "
+            "its permissions."
+        ) from error
+
+
+def write_json(path: str | os.PathLike, content: Any, durable: bool = False) -> None:
     """Write ``content`` as indented JSON; NumPy numbers and arrays become plain ones."""
-    with replacing(path) as temporary:
+    with replacing(path, durable) as temporary:
         temporary.write_text(json.dumps(content, indent=1, default=plain) + "\n")
 
 

@@ -71,7 +71,8 @@ class LongNames:
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(
-                [sys.executable, "-c", SCRIPT, task],
+                # -P: else modules of the current folder, which may be anybody's, come first.
+                [sys.executable, "-P", "-c", SCRIPT, task],
                 capture_output=True, env=environment, timeout=SECONDS, check=True,
             )  # fmt: skip
             return json.loads(done.stdout)

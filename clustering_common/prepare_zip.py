@@ -6,7 +6,6 @@ import re
 import shutil
 import stat
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+from clustering_common.array_files import ZIP_ERRORS
 from clustering_common.dataset_files import file_error, read_npz
 from clustering_common.prepare_layout import (
     FOLDERS,
@@ -94,7 +94,7 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+    except (ValueError, *ZIP_ERRORS) as error:  # an absurd size is a ValueError
         raise file_error(path, "an intact zip", error, WAY_OUT) from error
     for info in members:
         parts = re.split(r"[/\\]", info.filename)

@@ -146,9 +146,14 @@ class RunFolder:
             check_same_run("--save-dir", self.path, found.values["identity"], identity)
 
     def finish(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Write the record, then remove the checkpoints; return the record as it is read again."""
+        """Write the record, then remove the checkpoints; return the record as it is read again.
+
+        All files are on the disk before the record says so, and before the checkpoints go: a power
+        cut leaves one or the other.
+        """
         content = json.loads(json.dumps(record, default=files.plain))
-        files.write_json(self.path / RESULTS, {**content, CHECKSUM: checksum(content)})
+        files.to_disk(self.path)
+        files.write_json(self.path / RESULTS, {**content, CHECKSUM: checksum(content)}, True)
         CheckpointFolder(self.checkpoints).clear()
         return content
 

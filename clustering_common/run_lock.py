@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from clustering_common.files import unwritable
+
 try:
     import fcntl
 except ImportError:  # Windows: runs there are not kept apart
@@ -32,15 +34,19 @@ def locked(name: str, folder: str | os.PathLike) -> Iterator[None]:
     ------
     ValueError
         If another run holds it.
+    OSError
+        If the lock can't be written, in one line that names the folder.
     """
     path = Path(folder) / LOCK
     if fcntl is None:
         yield
         return
-    handle = _acquired(name, path)
+    with unwritable(name, path.parent):
+        handle = _acquired(name, path)
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0)
+        with unwritable(name, path.parent):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()} {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode(), 0)
         yield
     finally:
         path.unlink(missing_ok=True)

@@ -23,12 +23,12 @@ def numbers(text: str) -> list[int]:
     """Return the numbers that '2-15' or '5' names."""
     low, _, high = text.partition("-")
     try:
-        ks = list(range(int(low), int(high or low) + 1))
+        first, last = int(low), int(high or low)
     except ValueError:
-        ks = []
-    if not ks or ks[0] < 2 or ks[-1] > 1000:
+        first, last = 0, 0
+    if not 2 <= first <= last <= 1000:
         raise argparse.ArgumentTypeError(f"must be like 8 or 2-15, from 2 to 1000; got {text!r}")
-    return ks
+    return list(range(first, last + 1))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         "...")  # fmt: skip
     add("--set", nargs="+", default=[], metavar="NAME=VALUE",
         help="its arguments, such as aug_pretrain=true pretrain_epochs=50")  # fmt: skip
-    add("--seeds", type=cli.number(int, 1), default=3, help="fits of each candidate; default: 3")
+    add("--seeds", type=cli.number(int, 1, high=1000), default=3, help="fits of each candidate; default: 3")
     add("--seed", type=cli.number(int, 0, high=2**31), default=0, help="the first; default: 0")
     add("-d", "--save-dir", type=cli.path, default="results/select_k", metavar="FOLDER",
         help="gets select_k.csv and, with matplotlib, select_k.png")  # fmt: skip
@@ -92,7 +92,7 @@ def _settings(pairs: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--set must be NAME=VALUE; got {pair!r}. Write it so.")
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         settings[name] = tuple(value) if isinstance(value, list) else value
     return settings

@@ -22,6 +22,7 @@ from clustering_common.workers import WORKER_STOP, told_to_stop
 from dec_da import experiment, presets
 from dec_da.grid_table import COLUMNS, with_means
 from dec_da.grid_trials import (
+    DAMAGED,
     DIVERGED,
     Key,
     diverged_row,
@@ -275,7 +276,7 @@ class Cell:
             return None
         try:
             row = diverged_row(self.key, note)
-        except (KeyError, TypeError):  # changed by hand: it runs again
+        except DAMAGED:  # changed by hand: it runs again
             return None
         path = self.place.path / DIVERGED
         logger.info("%s: diverged before; remove %s to run it again", name_of(self.key), path)

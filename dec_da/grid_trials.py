@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clustering_common.checkpoints import UNREADABLE
 from clustering_common.datasets import Dataset
 from clustering_common.record import MEASURES, RESULTS
 from clustering_common.report_files import mapping, read_results
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 DIVERGED = "diverged.json"  # beside the checkpoints of a trial that will diverge again
 DATASETS = (*presets.PAPER_DATASETS, "digits")
 # What a file raises that is not there, cut off or changed by hand.
-DAMAGED = (OSError, ValueError, KeyError, TypeError)
+DAMAGED = (OSError, *UNREADABLE)
 
 
 def name_of(key: Key) -> str:
@@ -41,7 +42,8 @@ def finished_row(key: Key, record: Mapping[str, Any]) -> Row:
 def diverged_row(key: Key, note: Mapping[str, Any]) -> Row:
     """Return the row of a trial from its diverged.json."""
     none = dict.fromkeys(MEASURES, math.nan)
-    return _row(key, none, note["pixels"], note["seconds"], note["problem"])
+    pixels = {"acc": float(note["pixels"]["acc"])}
+    return _row(key, none, pixels, float(note["seconds"]), str(note["problem"]))
 
 
 def _row(
@@ -56,7 +58,7 @@ def read_note(folder: Path) -> dict[str, Any]:
     """Return what a trial left that diverged, {} where there is none or it was cut off."""
     try:
         return mapping(json.loads((folder / DIVERGED).read_text()))
-    except (OSError, ValueError):
+    except DAMAGED:
         return {}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clustering_common.checkpoints import UNREADABLE
 from clustering_common.record import RESULTS
 from clustering_common.report_files import read_rows
 from clustering_common.weights import open_weights
@@ -53,7 +54,7 @@ def of_run(folder: Path) -> Pretraining | None:
         weights = folder / AUTOENCODER_FILE
         with open_weights(weights):  # whole, by its checksum
             return Pretraining(weights, history, seconds) if history else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *UNREADABLE):
         return None
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clustering_common import checkpoints, files, weights
+from clustering_common import checkpoints, files, run_lock, weights
+from clustering_common.report_files import read_results
 from clustering_common.run_folder import RunFolder
 from dec_da import FcDEC, experiment
 
@@ -39,6 +40,19 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+def check_files(folder, whole):
+    """Check that each file of a run is that of the whole run, or, where times differ, whole."""
+    for name, content in contents(folder).items():
+        if name == "results.json":
+            read_results(folder)  # with its checksum
+        elif name == "model_final.h5":
+            FcDEC.load(folder / name)
+        elif name == "log.csv":  # of all updates so far
+            assert content.endswith(b"\n") and whole[name].startswith(content)
+        else:
+            assert content == whole[name]
+
+
 @pytest.mark.usefixtures("uncompiled")
 def test_enospc_at_every_write_in_turn(tmp_path, monkeypatch, blobs):
     run(tmp_path / "whole", blobs, 0)
@@ -65,13 +79,27 @@ def test_enospc_at_every_write_in_turn(tmp_path, monkeypatch, blobs):
             run(folder, blobs, 0)
         except OSError as error:
             assert len(str(error).splitlines()) == 1 and ".part" not in str(error)
-            for name, content in contents(folder).items():
-                if name not in ("results.json", "model_final.h5", "log.csv"):  # times; partial log
-                    assert content == whole[name]
+            check_files(folder, whole)
             assert not list(folder.rglob(".*"))
             continue
         break
     assert n_writes > 8
+
+
+@pytest.mark.parametrize("call", ["open", "ftruncate", "pwrite"])
+def test_a_lock_that_cannot_be_written_is_told_with_its_folder(call, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError) as found:
+        patch.setattr(run_lock.os, call, full)
+        with run_lock.locked("--save-dir", tmp_path):
+            pytest.fail("it was held")
+    assert str(found.value) == (
+        f"--save-dir must be a folder that can be written to; got {str(tmp_path)!r} (No space left "
+        "on device). Choose another folder, free space on its disk or change its permissions."
+    )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("limit", [pytest.param(2_000, marks=pytest.mark.slow), 30_000])

@@ -4,21 +4,28 @@ import pytest
 
 import main
 import run_exp
-from clustering_common import cli
+from clustering_common import cli, select_k
 
+# Python takes an integer of this length for a number, engines and ranges do not.
+HUGE = str(10**21)
 NEVER = ["", "-1", "-0.5", "nan", "inf", "-inf", "1e400", "one", "1.5.2", "9" * 400, "\0"]
 # What each kind of flag refuses, and what it takes at the edge of its range.
 KINDS = {
-    "whole from 0": ([*NEVER, "0.5", "1e1"], ["0", "1"]),
-    "whole from 1": ([*NEVER, "0", "0.5", "1e1"], ["1", "2"]),
-    "seed of main.py": ([*NEVER, "0.5", str(2**32)], ["0", str(2**32 - 1)]),
-    "seed of run_exp.py": ([*NEVER, "0.5", str(2**31 + 1)], ["0", str(2**31)]),
-    "size": ([*NEVER, "0", "0.5", str(10**9 + 1)], ["1", str(10**9)]),
-    "image side": ([*NEVER, "0", "0.5", "4097"], ["1", "4096"]),
+    "whole from 0": ([*NEVER, "0.5", "1e1", str(10**9 + 1), HUGE], ["0", "1", str(10**9)]),
+    "whole from 1": ([*NEVER, "0", "0.5", "1e1", str(10**9 + 1), HUGE], ["1", "2", str(10**9)]),
+    "1 to 1000": ([*NEVER, "0", "0.5", "1e1", "1001", HUGE], ["1", "1000"]),
+    "candidates": (
+        [*NEVER, "1", "0.5", "1001", "2-1001", "5-4", f"2-{HUGE}", f"{HUGE}-2", HUGE],
+        ["2", "2-15", "1000"],
+    ),
+    "seed of main.py": ([*NEVER, "0.5", str(2**32), HUGE], ["0", str(2**32 - 1)]),
+    "seed": ([*NEVER, "0.5", str(2**31 + 1), HUGE], ["0", str(2**31)]),
+    "image side": ([*NEVER, "0", "0.5", "4097", HUGE], ["1", "4096"]),
     "above 0": ([*NEVER, "0", "-0"], ["1e-30", "1"]),
     "from 0": (NEVER, ["0", "1e-30", "60"]),
     "choice": ([*NEVER, "0", "mnist2"], []),
     "path": ([""], ["a", "no/such file"]),
+    "name": ([], ["a.b", "a=1"]),  # what is wrong with it shows later
 }
 SHARED = {
     "--save-dir": "path", "--data-dir": "path", "--verbose": "whole from 0",
@@ -31,17 +38,26 @@ FLAGS = {
         **SHARED, "--method": "choice", "--dataset": "choice", "--optimizer": "choice",
         "--pretrain-optimizer": "choice", "--seed": "seed of main.py", "--data": "path",
         "--labels": "path", "--weights": "path", "--pretrained-weights": "path",
-        "--n-clusters": "size", "--layer-sizes": "size", "--batch-size": "whole from 1",
-        "--update-interval": "whole from 1", "--pretrain-lr": "above 0", "--lr": "above 0",
-        "--alpha": "above 0", "--tol": "from 0", "--image-size": "image side",
-        "--colour": "choice", "--data-key": "path",
+        "--n-clusters": "whole from 1", "--layer-sizes": "whole from 1",
+        "--batch-size": "whole from 1", "--update-interval": "whole from 1",
+        "--pretrain-lr": "above 0", "--lr": "above 0", "--alpha": "above 0", "--tol": "from 0",
+        "--image-size": "image side", "--colour": "choice", "--data-key": "path",
     },
     "run_exp.py": {
-        **SHARED, "--seed": "seed of run_exp.py", "--methods": "choice", "--datasets": "choice",
-        "--trials": "whole from 1", "--jobs": "whole from 1",
+        **SHARED, "--seed": "seed", "--methods": "choice", "--datasets": "choice",
+        "--trials": "1 to 1000", "--jobs": "1 to 1000",
+    },
+    "python -m clustering_common.select_k": {
+        "--data": "path", "--data-key": "path", "--dataset": "name", "--data-dir": "path",
+        "--image-size": "image side", "--k": "candidates", "--estimator": "name", "--set": "name",
+        "--seeds": "1 to 1000", "--seed": "seed", "--save-dir": "path",
     },
 }  # fmt: skip
-COMMANDS = {"main.py": main, "run_exp.py": run_exp}
+COMMANDS = {
+    "main.py": main,
+    "run_exp.py": run_exp,
+    "python -m clustering_common.select_k": select_k,
+}
 ALL = [(prog, flag, kind) for prog, kinds in FLAGS.items() for flag, kind in kinds.items()]
 
 

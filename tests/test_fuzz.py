@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import zipfile
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import scipy.sparse
@@ -17,11 +19,15 @@ from PIL import Image
 from clustering_common.backend import to_numpy
 from clustering_common.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from clustering_common.dataset_files import read_idx, read_jf, read_npz
+from clustering_common.datasets import Dataset
+from clustering_common.files import write_csv, write_json
 from clustering_common.image_files import load_images
 from clustering_common.prepare_zip import unpack
 from clustering_common.run_folder import RunFolder
+from clustering_common.run_state import run_identity
 from clustering_common.user_data import load_user_data
-from dec_da import FcDEC
+from clustering_common.weights import write_weights
+from dec_da import FcDEC, grid, grid_table, pretraining
 from kingdra_cluster import LadderIM
 from kingdra_cluster.configs import read_config
 
@@ -33,8 +39,11 @@ DOCUMENTED = (ValueError, FileNotFoundError)
 
 
 def damaged(content, rng):
-    """Return ``content`` cut, with bits flipped, with two parts swapped, doubled, or emptied."""
-    how = rng.integers(6)
+    """Return ``content`` cut, with bits flipped, with two parts swapped, doubled, or emptied.
+
+    Or of brackets beyond a parser's stack, or with a number beyond all floats.
+    """
+    how = rng.integers(8)
     data = bytearray(content)
     if how == 0:
         return bytes(data[: rng.integers(len(data))])
@@ -46,6 +55,12 @@ def damaged(content, rng):
     if how == 3:
         begin, end = sorted(rng.integers(len(data), size=2))
         return bytes(data[:end] + data[begin:])
+    if how == 6:
+        return b"[" * 100_000
+    numbers = list(re.finditer(rb"\d+", content))
+    if how == 7 and numbers:
+        begin, end = numbers[rng.integers(len(numbers))].span()
+        return bytes(data[:begin] + b"9" * 400 + data[end:])
     # Headers are where a flipped bit asks for the most memory: half of the flips hit them.
     reach = min(len(data), 200) if how == 4 else len(data)
     for place in rng.integers(reach, size=rng.integers(1, 9)):
@@ -132,6 +147,27 @@ def make_results(path):
     RunFolder(path.parent).finish({"identity": identity, "metrics": {"final": {"acc": 0.5}}})
 
 
+def trial(path):
+    """Return the trial of a grid whose folder has the file."""
+    dataset = Dataset(vectors().reshape(20, 4, 4, 1), np.arange(20) % 2, "digits")
+    return grid.Cell("FcDEC", dataset, RunFolder(path.parent, resume=True), 0, 0, {})
+
+
+def make_diverged(path):
+    cell = trial(path)
+    identity = run_identity(cell.estimator, cell.task.X, cell.task.labels)
+    note = {"pixels": {"acc": 0.5}, "seconds": 1.5, "problem": "The loss became nan."}
+    write_json(path, {"identity": identity, **note})
+
+
+def make_pretraining(path):
+    layer = keras.layers.Dense(2)
+    layer.build((None, 4))
+    write_weights(path.with_name("ae_weights.h5"), [layer])
+    write_csv(path.with_name("pretrain_log.csv"), ["loss"], [{"loss": 0.25}, {"loss": 0.125}])
+    write_json(path.with_name("results.json"), {"seconds": {"pretrain": 1.5}})
+
+
 def make_checkpoint(path):
     write_checkpoint(path, Checkpoint({"phase": "pretrain", "step": 3}, {"w": vectors()}))
 
@@ -162,6 +198,21 @@ def read_results(path):
     return RunFolder(path.parent, resume=True).finished({"class": "FcDEC", "n_clusters": 3})
 
 
+def told(found, path):
+    """Return what was found; for what tells of nothing, a run goes on without it."""
+    if found is None:
+        raise ValueError(f"{path.name} tells of nothing")
+    return found
+
+
+def read_diverged(path):
+    return grid_table.with_means([told(trial(path).finished_row(), path)], 1)
+
+
+def read_pretraining(path):
+    return told(pretraining.of_run(path.parent), path)
+
+
 KINDS = {
     "model.h5": (make_h5, FcDEC.load),
     "ladder.h5": (make_ladder, LadderIM.load),
@@ -181,6 +232,9 @@ KINDS = {
     "sets.zip": (make_zip, unpacked),
     "config.json": (make_config, read_config),
     "results.json": (make_results, read_results),
+    "diverged.json": (make_diverged, read_diverged),
+    "shared/results.json": (make_pretraining, read_pretraining),
+    "pretrain_log.csv": (make_pretraining, read_pretraining),
     "checkpoint-000001.state": (make_checkpoint, read_checkpoint),
 }
 
@@ -193,6 +247,7 @@ OURS = {"model.h5", "ladder.h5", "weights.h5", "results.json", "checkpoint-00000
 def test_damaged_files(name, tmp_path):
     make, load = KINDS[name]
     path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
     make(path)
     whole = path.read_bytes()
     (tmp_path / "data").mkdir()
@@ -211,6 +266,7 @@ def test_damaged_files(name, tmp_path):
         except DOCUMENTED as error:
             n_refused += 1
             assert len(str(error).splitlines()) == 1, str(error)
+            assert path.name in str(error) or str(path.parent) in str(error), str(error)
         assert time.monotonic() - begin < MAX_SECONDS
         assert path.read_bytes() == content
     assert n_refused > N_MUTATIONS // 4

@@ -52,6 +52,17 @@ def test_names_are_read(classic):
         assert [d.shape for d in file.layers["clustering"]] == [(3, 2)]
 
 
+def test_the_current_folder_s_modules_are_not_run(classic, tmp_path, monkeypatch):
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for name in ("json", "resource", "h5py"):
+        (folder / f"{name}.py").write_text(f"open('{name} was run', 'w')\nraise SystemExit(1)\n")
+    monkeypatch.chdir(folder)
+    with open_weights(classic) as file:
+        assert list(file.layers) == NAMES
+    assert not list(folder.glob("* was run"))
+
+
 @pytest.mark.parametrize("edit", [endless, endless_text])
 def test_damaged_names_neither_hang_nor_take_memory(classic, edit, monkeypatch):
     monkeypatch.setattr(h5_names, "SECONDS", 3)

@@ -18,6 +18,7 @@ import pytest
 import main
 import run_exp
 from clustering_common import checkpoints, cli
+from dec_da.run_files import AutoencoderWriter
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -186,6 +187,20 @@ def test_killed_runs_end_as_if_they_were_not(make, n_kills, tmp_path, monkeypatc
             if was_killed:
                 break  # before its end, which may be close
         assert was_killed, "no run was killed before its end"
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_sigterm_causes_the_only_checkpoint(tmp_path, monkeypatch, finish_here):
+    """Of main.py at the default interval; test_run_state.py resumes from such."""
+    monkeypatch.setattr(
+        AutoencoderWriter,
+        "on_epoch_end",
+        lambda self, epoch, logs=None: os.kill(os.getpid(), signal.SIGTERM),
+    )
+    err = finish_here(main_command(tmp_path), tmp_path, "--checkpoint-every", "60", code=143)
+    assert len(err.strip().splitlines()) == 1 and "--resume goes on from there" in err
+    (path,) = tmp_path.rglob("checkpoint-*.state")
+    assert checkpoints.read_checkpoint(path).values["step"] == 1797 // 64  # of one epoch
 
 
 @pytest.mark.slow

@@ -84,6 +84,27 @@ def test_names_that_leave_the_folder_are_refused(zip_path, out, name):
     assert names_in(out) == []
 
 
+def absurd_size(content):
+    place = content.rindex(b"PK\5\6") + 12
+    content[place : place + 4] = b"\xfe\xff\xff\xff"
+
+
+def no_utf8(content):
+    for place in (content.index("é".encode()), content.rindex("é".encode())):
+        content[place : place + 2] = b"\xff\xfe"
+
+
+@pytest.mark.parametrize("damage", [absurd_size, no_utf8])
+def test_a_damaged_directory_names_the_zip(zip_path, out, damage):
+    make_zip(zip_path, {**two_sets(), "mnist/é.npy": b""})
+    content = bytearray(zip_path.read_bytes())
+    damage(content)
+    zip_path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"must be an intact zip; got .* Get ens_c") as caught:
+        unpack(zip_path, out, quiet)
+    assert str(zip_path) in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
 def test_links_and_devices_are_refused(zip_path, out, kind):
     info = zipfile.ZipInfo("ens_cluster_datasets/mnist/train_X.npy")

@@ -163,5 +163,8 @@ def test_what_makes_pretrainings_differ():
 
 def test_a_folder_that_tells_of_no_pretraining(tmp_path):
     assert pretraining.of_run(tmp_path) is None
-    files.write_json(tmp_path / "results.json", {"seconds": {"pretrain": "long"}})
+    for text in ('{"seconds": {"pretrain": "long"}}', "[" * 100_000, "9" * 400):
+        (tmp_path / "results.json").write_text(text)
+        assert pretraining.of_run(tmp_path) is None
+    files.write_json(tmp_path / "results.json", {"seconds": {"pretrain": 10**400}})
     assert pretraining.of_run(tmp_path) is None

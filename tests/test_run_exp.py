@@ -13,6 +13,7 @@ import pytest
 import run_exp
 from clustering_common import checkpoints
 from clustering_common.callbacks import TrainingDivergedError
+from clustering_common.datasets import Dataset
 from dec_da import experiment, grid, presets
 from kingdra_cluster import configs
 from kingdra_cluster.experiment import report as kingdra_report
@@ -210,6 +211,25 @@ def test_a_diverged_trial_is_not_run_again_by_resume(run, tiny, monkeypatch):
     monkeypatch.setattr(grid.experiment, "train", original)
     run(*GRID, "--pretrain-epochs", 1, "--maxiter", 4, "-d", "results/dec_da")
     assert not any(note.exists() for note in notes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda note: "[" * 100_000,
+        lambda note: json.dumps({**note, "seconds": 10**400}),
+        lambda note: json.dumps({**note, "pixels": {"acc": "much"}}),
+    ],
+)
+def test_a_damaged_note_of_a_diverged_trial_counts_for_nothing(change, tmp_path):
+    data = Dataset(np.random.default_rng(0).random((20, 4, 4, 1)), np.arange(20) % 2, "digits")
+    cell = grid.Cell("FcDEC", data, grid.RunFolder(tmp_path, resume=True), 0, 0, {})
+    identity = grid.run_identity(cell.estimator, cell.task.X, cell.task.labels)
+    note = {"identity": identity, "pixels": {"acc": 0.5}, "seconds": 1.5, "problem": "nan"}
+    (tmp_path / "diverged.json").write_text(json.dumps(note))
+    assert cell.finished_row()["time"] == 1.5
+    (tmp_path / "diverged.json").write_text(change(note))
+    assert cell.finished_row() is None
 
 
 def test_a_stopped_cell_goes_on(run, tiny, monkeypatch):

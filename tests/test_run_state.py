@@ -307,6 +307,24 @@ def test_a_file_is_no_folder_for_checkpoints(blobs, tmp_path):
 # Signals.
 
 
+@pytest.mark.parametrize(
+    ("callbacks", "steps"),
+    [("pretrain_callbacks", [("pretrain", 6)]), ("callbacks", [("pretrain", 9), ("cluster", 4)])],
+)
+def test_a_signal_causes_a_checkpoint(callbacks, steps, blobs, tmp_path, handlers):
+    """At the default interval none is due in so short a run but at the end of pretraining."""
+    whole = make().fit(blobs)
+    STOP.listen()
+    terminate = At(1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(TerminatedError, match="^checkpoint in "):
+        make().fit(blobs, **{callbacks: [terminate]}, checkpoint_dir=tmp_path)
+    found = [read_checkpoint(path).values for path in CheckpointFolder(tmp_path).paths()]
+    assert [(values["phase"], values["step"]) for values in found] == steps
+    resumed = make().fit(blobs, checkpoint_dir=tmp_path)
+    assert resumed.history_ == whole.history_
+    assert np.array_equal(resumed.predict_proba(blobs), whole.predict_proba(blobs))
+
+
 @pytest.mark.parametrize("cls", [FcDEC, KingdraCluster])
 def test_a_signal_after_training_leaves_a_checkpoint(cls, blobs, tmp_path, monkeypatch):
     """It comes while the final labels are taken: only they are left to do."""
@@ -370,6 +388,22 @@ def train(folder, X, *, resume=False, labels=None, **params):
     place = RunFolder(folder, resume=resume, needed=experiment.NEEDED)
     task = experiment.Task("blobs", X, labels)
     return experiment.train(make(**params), task, place, method="FcDEC", seed=0)
+
+
+def test_results_are_on_the_disk_before_the_checkpoints_go(blobs, tmp_path, monkeypatch):
+    done, fsync = [], os.fsync
+    clear = CheckpointFolder.clear
+    monkeypatch.setattr(
+        os, "fsync", lambda file: done.append(os.fstat(file).st_ino) or fsync(file)
+    )
+    monkeypatch.setattr(
+        CheckpointFolder, "clear", lambda self: done.append("clear") or clear(self)
+    )
+    train(tmp_path, blobs)
+    *first, record, folder = done[: done.index("clear")]
+    assert {(tmp_path / name).stat().st_ino for name in experiment.NEEDED} <= set(first)
+    assert record == (tmp_path / "results.json").stat().st_ino
+    assert folder == tmp_path.stat().st_ino
 
 
 def test_only_our_own_files_are_removed(blobs, tmp_path):
