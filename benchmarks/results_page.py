@@ -9,7 +9,6 @@ for its settings or its data, none is copied. A figure without such a file is li
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from collections import defaultdict
@@ -167,20 +166,19 @@ def keep(sources: Iterable[Path], results: Path) -> None:
 
     All are checked before one is copied.
     """
-    paths = [path for source in sources for path in sorted(source.rglob(RESULTS))]
-    records = [read_record(path) for path in paths]
+    records = [read_record(path) for one in sources for path in sorted(one.rglob(RESULTS))]
     for record in records:
         check_settings(record)
-    for path, record in zip(paths, records, strict=True):
+    for record in records:
         dataset, row = place_of(record)
         place = results / dataset / row.replace(" ", "-") / f"seed{record['seed']}"
         place.mkdir(parents=True, exist_ok=True)
         with files.replacing(place / RESULTS) as part:
-            part.write_text(json.dumps(portable(record, path.parent), indent=1) + "\n")
+            part.write_text(json.dumps(portable(record), indent=1) + "\n")
 
 
-def portable(record: Record, folder: Path) -> dict[str, Any]:
-    """Return the record of the run in ``folder`` without the places of this machine's folders.
+def portable(record: Record) -> dict[str, Any]:
+    """Return the record of a run without the places of this machine's folders.
 
     Of the command's absolute paths the last name stays; the run whose pretraining it took is named
     from its own folder.
@@ -189,7 +187,8 @@ def portable(record: Record, folder: Path) -> dict[str, Any]:
     words = [Path(word).name if Path(word).is_absolute() else word for word in words]
     found = {**record, "command": shlex.join(words)}
     if found.get("pretraining_of"):
-        found["pretraining_of"] = os.path.relpath(found["pretraining_of"], folder)
+        # A path from where the command ran, or absolute; a grid's runs lie at METHOD/trialN.
+        found["pretraining_of"] = str(Path("..", "..", *Path(found["pretraining_of"]).parts[-2:]))
     found.pop(CHECKSUM, None)
     return {**found, CHECKSUM: checksum(found)}
 

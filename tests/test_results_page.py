@@ -1,6 +1,7 @@
 """The page of results, from made result files."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -53,12 +54,13 @@ def test_rows_stand_beside_the_paper(tmp_path):
     assert "| Ladder-IM-ensemble | 0.951 ± 0.004 | 0.750 | - | 0.500 | 0.500 |" in kingdra
 
 
-def test_kept_runs_name_no_folder_of_the_machine(tmp_path):
+@pytest.mark.parametrize("where", ["absolute", "from where it ran"])
+def test_kept_runs_name_no_folder_of_the_machine(where, tmp_path):
     own = {"batch_size": 256, "layer_sizes": [500, 500, 2000, 10], "random_state": 4}
     grid = tmp_path / "my grid"
     write(
         grid, "usps/FcIDEC/trial4", **dec_record(4, 0.5, **own) | {"sha256": "of the whole"},
-        pretraining_of=str(grid / "usps/FcDEC/trial4"),
+        pretraining_of=str((grid if where == "absolute" else Path("grid")) / "usps/FcDEC/trial4"),
         command=f"run_exp.py --trials 5 --save-dir '{grid}' --data-dir data",
     )  # fmt: skip
     results_page.keep([grid], tmp_path / "kept")
