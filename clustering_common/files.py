@@ -56,10 +56,10 @@ def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
 def to_disk(folder: Path) -> None:
     """Bring the files in a folder to the disk, so that they survive a power cut.
 
-    Those that can be read; not what is in folders below.
+    Those that may be written; not what is in folders below.
     """
     for path in folder.iterdir():
-        if path.is_file() and os.access(path, os.R_OK):
+        if path.is_file() and os.access(path, os.R_OK | os.W_OK):
             with _naming(path):
                 _sync(path)
     _sync_folder(folder)
@@ -67,7 +67,7 @@ def to_disk(folder: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Bring the content of a file to the disk."""
-    with open(path, "rb") as file:
+    with open(path, "r+b") as file:  # Windows wants a file that may be written
         os.fsync(file.fileno())
 
 

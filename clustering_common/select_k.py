@@ -53,7 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
         "...")  # fmt: skip
     add("--set", nargs="+", default=[], metavar="NAME=VALUE",
         help="its arguments, such as aug_pretrain=true pretrain_epochs=50")  # fmt: skip
-    add("--seeds", type=cli.number(int, 1, high=1000), default=3, help="fits of each candidate; default: 3")
+    add("--seeds", type=cli.number(int, 1, high=1000), default=3,
+        help="fits of each candidate; default: 3")  # fmt: skip
     add("--seed", type=cli.number(int, 0, high=2**31), default=0, help="the first; default: 0")
     add("-d", "--save-dir", type=cli.path, default="results/select_k", metavar="FOLDER",
         help="gets select_k.csv and, with matplotlib, select_k.png")  # fmt: skip

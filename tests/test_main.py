@@ -341,7 +341,7 @@ def refused(run, *argv, flag, folder=None):
         (["--batch-size", "2.5"], r"--batch-size: must be an integer >= 1 and .*; got '2\.5'"),
         (["--lr", "0"], r"--lr: must be a number > 0; got '0'"),
         (["--lr", "inf"], r"--lr: must be a number > 0; got 'inf'"),
-        (["--pretrain-epochs", "-1"], r"--pretrain-epochs: must be an integer >= 0 and .*; got '-1'"),
+        (["--pretrain-epochs", "-1"], r"--pretrain-epochs: must be an integer >= 0 .*; got '-1'"),
         (["--maxiter", "x"], r"--maxiter: must be an integer >= 0 and .*; got 'x'"),
         (["-i", "0"], r"-i/--update-interval: must be an integer >= 1 and .*; got '0'"),
         (["--n-clusters", "0"], r"--n-clusters: must be an integer >= 1 and <= 1e\+09; got '0'"),

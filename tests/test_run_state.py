@@ -316,7 +316,7 @@ def test_a_signal_causes_a_checkpoint(callbacks, steps, blobs, tmp_path, handler
     whole = make().fit(blobs)
     STOP.listen()
     terminate = At(1, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(TerminatedError, match="^checkpoint in "):
+    with pytest.raises(TerminatedError, match=r"^checkpoint in "):
         make().fit(blobs, **{callbacks: [terminate]}, checkpoint_dir=tmp_path)
     found = [read_checkpoint(path).values for path in CheckpointFolder(tmp_path).paths()]
     assert [(values["phase"], values["step"]) for values in found] == steps
@@ -393,12 +393,8 @@ def train(folder, X, *, resume=False, labels=None, **params):
 def test_results_are_on_the_disk_before_the_checkpoints_go(blobs, tmp_path, monkeypatch):
     done, fsync = [], os.fsync
     clear = CheckpointFolder.clear
-    monkeypatch.setattr(
-        os, "fsync", lambda file: done.append(os.fstat(file).st_ino) or fsync(file)
-    )
-    monkeypatch.setattr(
-        CheckpointFolder, "clear", lambda self: done.append("clear") or clear(self)
-    )
+    monkeypatch.setattr(os, "fsync", lambda file: done.append(os.fstat(file).st_ino) or fsync(file))
+    monkeypatch.setattr(CheckpointFolder, "clear", lambda self: done.append("clear") or clear(self))
     train(tmp_path, blobs)
     *first, record, folder = done[: done.index("clear")]
     assert {(tmp_path / name).stat().st_ino for name in experiment.NEEDED} <= set(first)
