@@ -76,8 +76,10 @@ def test_a_second_signal_waits_for_no_worker(at_work, handlers):
 def test_a_worker_that_is_killed_is_not_waited_for(at_work):
     process, place = at_work(is_deaf=True)
     threading.Timer(0.3, process.kill).start()
+    begin = time.monotonic()
     with pytest.raises(TerminatedError, match=r"^$"):
         list(workers.told_to_stop(signalled(signal.SIGTERM), [place]))
+    assert time.monotonic() - begin < workers.PATIENCE / 2
 
 
 @pytest.fixture
