@@ -103,7 +103,7 @@ def run_config(args: argparse.Namespace) -> None:
     )
     estimator.check()
     data = experiment.load_data(config, args.data_dir or ".")
-    estimator.check(data.X.shape[0])
+    estimator.check(data.X.shape)
     path = args.save_dir or f"results/{config.name}"
     needed = experiment.needed(data)
     place = RunFolder(path, resume=args.resume, every=args.checkpoint_every, needed=needed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import logging
 import re
 from array import array
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from clustering_common.array_files import file_error
 
 __all__ = ["is_number", "read_csv", "read_csv_labels"]
 
+logger = logging.getLogger("clustering_common")
 WHOLE = re.compile(r"[+-]?[0-9]+")
 SURE_COLUMNS = 4  # a line 0,1,2,3 is hardly a sample
 # A line is taken apart as a whole, at up to 30 bytes a character.
@@ -121,7 +123,10 @@ def read_csv(source: Path) -> tuple[Any, Any]:
     label_column = table_columns.label_column(source, table_columns.folded(head))
     is_header = label_column is not None or not any(map(is_number, head))
     n_index = _n_index(head, below, is_header)
-    if is_header or n_index or _is_numbering(head, below):
+    is_numbering = not (is_header or n_index) and _is_numbering(head, below)
+    if is_numbering:
+        logger.info("%r: its first line, the numbers from 0 on, is taken as a header", str(source))
+    if is_header or n_index or is_numbering:
         next(rows)
     left_out = [*range(n_index), *([] if label_column is None else [label_column])]
     columns = [column for column in range(len(head)) if column not in left_out]

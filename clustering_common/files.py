@@ -56,12 +56,16 @@ def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
 def to_disk(folder: Path) -> None:
     """Bring the files in a folder to the disk, so that they survive a power cut.
 
-    Those that may be written; not what is in folders below.
+    Those that can be written; not what is in folders below. Others' files may be among them.
     """
     for path in folder.iterdir():
-        if path.is_file() and os.access(path, os.R_OK | os.W_OK):
-            with _naming(path):
-                _sync(path)
+        try:
+            file = open(path, "r+b") if path.is_file() else None
+        except OSError:
+            continue  # gone since, or others': ours were written a moment ago
+        if file is not None:
+            with file, _naming(path):
+                os.fsync(file.fileno())
     _sync_folder(folder)
 
 

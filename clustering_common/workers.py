@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from clustering_common.run_lock import holder
@@ -29,11 +29,12 @@ class WorkerStop:
     Attributes
     ----------
     is_asked : bool
-        Whether a signal came.
+        Whether a signal came since the last call whose work it did began.
     """
 
     def __init__(self) -> None:
         self.is_asked = self._is_running = False
+        self._call: str | None = None
 
     def handle(self, signal_number: int, frame: Any = None) -> None:
         """Stop the run, if there is one, at the first signal.
@@ -46,12 +47,18 @@ class WorkerStop:
                 STOP.handle(signal_number)
 
     @contextlib.contextmanager
-    def heeded(self) -> Iterator[None]:
-        """Let a signal, or the end of the parent, stop the run in the block."""
+    def heeded(self, call: str) -> Iterator[None]:
+        """Let a signal, or the end of the parent, stop the run in the block.
+
+        ``call`` tells whose run it is: a worker that lives on, as joblib's do, may have been told
+        to stop for another's.
+        """
         parent = multiprocessing.parent_process()
         if parent is None or threading.current_thread() is not threading.main_thread():
             yield
             return
+        if call != self._call:
+            self._call, self.is_asked = call, False
         STOP.listen(self.handle)
         STOP.parent = parent.pid
         try:
@@ -68,18 +75,20 @@ class WorkerStop:
 WORKER_STOP = WorkerStop()  # of this process, as signals are
 
 
-def told_to_stop(results: Iterable[Result], places: Sequence["RunFolder"]) -> Iterator[Result]:
+def told_to_stop(
+    begin: Callable[[], Iterable[Result]], places: Sequence["RunFolder"]
+) -> Iterator[Result]:
     """Yield what workers return; where a signal ends that, let them write checkpoints first.
 
     Parameters
     ----------
-    results : iterable
-        Gives work to processes as it is read.
+    begin : callable
+        Gives work to processes and returns what they return.
     places : sequence of RunFolder
         Each held by the worker that runs in it.
     """
     with STOP.after(lambda signal_number: _stop_workers(signal_number, places)):
-        yield from results
+        yield from begin()
 
 
 def _stop_workers(signal_number: int, places: Sequence["RunFolder"]) -> str:

@@ -1,11 +1,13 @@
 """The paper's table as a grid of runs: methods x data sets x trials."""
 
+import functools
 import itertools
 import logging
 import math
 import os
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,7 @@ def _run_cells(
         return
     # In waves: of each pretraining that nobody has done one cell, until all can share.
     run_apart = joblib.delayed(_run_apart)
+    call = uuid.uuid4().hex
     left = list(cells)
     while left:
         later = shared.waiting([cell.pretraining_key for cell in left])
@@ -151,23 +154,30 @@ def _run_cells(
                 pixels.of(cell.task, cell.trial),
                 shared.get(cell.pretraining_key),
                 sys.argv,
+                call,
             )
             for cell in wave.values()
         )
-        found = joblib.Parallel(n_jobs, return_as="generator_unordered")(tasks)
-        for key, row in told_to_stop(found, [cell.place for cell in wave.values()]):
+        # All at once, in this thread: joblib's own, which gives later ones out, hears no signal.
+        parallel = joblib.Parallel(n_jobs, return_as="generator_unordered", pre_dispatch="all")
+        places = [cell.place for cell in wave.values()]
+        for key, row in told_to_stop(functools.partial(parallel, tasks), places):
             wave[key].share(row, shared)
             yield key, row
 
 
 def _run_apart(
-    cell: "Cell", pixel_scores: dict[str, float], known: Pretraining | None, argv: list[str]
+    cell: "Cell",
+    pixel_scores: dict[str, float],
+    known: Pretraining | None,
+    argv: list[str],
+    call: str,
 ) -> tuple[Key, dict[str, Any]]:
     """Run a cell in a process of its own, on its share of the cores."""
     sys.argv = argv  # what results.json calls the command
     if "OMP_NUM_THREADS" in os.environ:  # joblib's share, which TensorFlow does not read
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
-    with WORKER_STOP.heeded():
+    with WORKER_STOP.heeded(call):
         show_progress(cell.estimator.verbose)
         return cell.key, cell.run(pixel_scores, known)
 

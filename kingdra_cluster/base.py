@@ -30,7 +30,7 @@ from clustering_common.saved_state import check_arrays
 from clustering_common.seeds import SeedStream
 from clustering_common.weights import read_extras
 from kingdra_cluster.ensemble import mean_proba
-from kingdra_cluster.ladder import LadderNetwork
+from kingdra_cluster.ladder import LadderNetwork, check_memory
 from kingdra_cluster.loop_state import LoopSettings
 from kingdra_cluster.members import LadderTrainer, LossSettings, PopulationInference
 from kingdra_cluster.outer_loop import OuterLoop
@@ -148,11 +148,12 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
         self.labels_ = self._proba(state.member_proba).argmax(axis=1)
         self.seconds_ = {"total": run.seconds}
 
-    def check(self, n_samples: int | None = None) -> None:
-        """Raise, as `fit` would, unless all arguments are usable, for so many samples if given."""
+    def check(self, shape: tuple[int, int] | None = None) -> None:
+        """Raise, as `fit` would, unless all arguments are usable, for data of a shape if given."""
         self._check_to_fit()
-        if n_samples is not None:
-            self._check_n_samples(n_samples)
+        if shape is not None:
+            self._check_n_samples(shape[0])
+            check_memory(self._n_members, [shape[1], *self.fc_layer_sizes])
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the cluster of each sample, (n_samples,)."""

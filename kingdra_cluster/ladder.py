@@ -65,7 +65,7 @@ class LadderNetwork(keras.layers.Layer):
         self.variances: list[Any] = []
         self.decoder_kernels: list[Any] = []
         self.denoisers: list[Any] = []
-        self._check_memory()
+        check_memory(n_members, self.layer_sizes)
         for layer in range(self.n_layers):
             self._add_layer(layer, seeds)
         for layer, units in enumerate(self.layer_sizes):
@@ -97,18 +97,6 @@ class LadderNetwork(keras.layers.Layer):
         self.betas.append(self._variable(f"beta_{layer}", zeros))
         self.means.append(self._variable(f"mean_{layer}", zeros, trainable=False))
         self.variances.append(self._variable(f"variance_{layer}", zeros + 1, trainable=False))
-
-    def _check_memory(self) -> None:
-        """Raise MemoryError before anything is drawn unless all kernels fit into memory at once."""
-        sizes = self.layer_sizes
-        n_weights = 2 * sum(below * above for below, above in itertools.pairwise(sizes))
-        try:
-            np.empty((self.n_members, n_weights), np.float32)  # takes none before it is written to
-        except (MemoryError, ValueError) as error:  # ValueError: more than can be addressed
-            raise MemoryError(
-                f"The members must fit into memory; got {self.n_members} of layer sizes {sizes}. "
-                f"Lower n_en or fc_layer_sizes. {error}"
-            ) from error
 
     def _variable(self, name: str, start: np.ndarray, trainable: bool = True) -> Any:
         return self.add_weight(
@@ -200,6 +188,25 @@ class LadderNetwork(keras.layers.Layer):
             return a
         scale = ops.rsqrt(self.variances[layer] + EPSILON)
         return (a - self.means[layer][:, None, :]) * scale[:, None, :]
+
+
+def check_memory(n_members: int, sizes: Sequence[int]) -> None:
+    """Raise MemoryError unless the kernels of so many members fit into memory at once.
+
+    Parameters
+    ----------
+    n_members : int
+    sizes : sequence of int
+        D, then the units of the encoder layers.
+    """
+    n_weights = 2 * sum(below * above for below, above in itertools.pairwise(sizes))
+    try:
+        np.empty((n_members, n_weights), np.float32)  # takes none before it is written to
+    except (MemoryError, ValueError) as error:  # ValueError: more than can be addressed
+        raise MemoryError(
+            f"The members must fit into memory; got {n_members} of layer sizes {list(sizes)}. "
+            f"Lower n_en or fc_layer_sizes. {error}"
+        ) from error
 
 
 def _disturbed(values: Any, noise_std: Any, draws: Any) -> list[Any]:

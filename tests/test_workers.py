@@ -57,7 +57,7 @@ def test_workers_are_told_and_waited_for(at_work, tmp_path):
     places = [place, RunFolder(tmp_path / "not begun")]
     found = []
     with pytest.raises(TerminatedError, match=r"^checkpoints of 1 run$"):
-        found.extend(workers.told_to_stop(signalled(signal.SIGTERM), places))
+        found.extend(workers.told_to_stop(lambda: signalled(signal.SIGTERM), places))
     assert place.has_begun and not (place.path / ".lock").exists()
     process.join(10)
     assert process.exitcode == 1  # what multiprocessing makes of an exception
@@ -68,7 +68,7 @@ def test_a_second_signal_waits_for_no_worker(at_work, handlers):
     STOP.listen()
     begin = time.monotonic()
     with pytest.raises(TerminatedError):
-        list(workers.told_to_stop(signalled(signal.SIGTERM, signal.SIGTERM), [place]))
+        list(workers.told_to_stop(lambda: signalled(signal.SIGTERM, signal.SIGTERM), [place]))
     assert time.monotonic() - begin < workers.PATIENCE / 2
     assert process.is_alive() and not place.has_begun
 
@@ -78,7 +78,7 @@ def test_a_worker_that_is_killed_is_not_waited_for(at_work):
     threading.Timer(0.3, process.kill).start()
     begin = time.monotonic()
     with pytest.raises(TerminatedError, match=r"^$"):
-        list(workers.told_to_stop(signalled(signal.SIGTERM), [place]))
+        list(workers.told_to_stop(lambda: signalled(signal.SIGTERM), [place]))
     assert time.monotonic() - begin < workers.PATIENCE / 2
 
 
@@ -99,28 +99,42 @@ def as_worker(monkeypatch, handlers):
 
 def test_a_worker_whose_parent_is_gone_stops(as_worker, blobs, tmp_path, uncompiled):
     model = FcDEC(3, layer_sizes=(8, 3), pretrain_epochs=3, max_iter=2, random_state=0)
-    with pytest.raises(SystemExit) as left, workers.WORKER_STOP.heeded():
+    with pytest.raises(SystemExit) as left, workers.WORKER_STOP.heeded("a call"):
         as_worker()
         model.fit(blobs, checkpoint_dir=tmp_path)
     assert left.value.code == 143 and isinstance(left.value.__context__, TerminatedError)
     assert CheckpointFolder(tmp_path).newest().values["step"] == 1
-    with pytest.raises(SystemExit), workers.WORKER_STOP.heeded():
+    with pytest.raises(SystemExit), workers.WORKER_STOP.heeded("a call"):
         pytest.fail("it began another")
 
 
 def test_a_worker_that_was_told_to_stop_begins_nothing(as_worker):
-    with workers.WORKER_STOP.heeded():
+    with workers.WORKER_STOP.heeded("a call"):
         pass
     os.kill(os.getpid(), signal.SIGTERM)  # idle: nothing is raised into what waits for work
-    with pytest.raises(TerminatedError), workers.WORKER_STOP.heeded():
+    with pytest.raises(TerminatedError), workers.WORKER_STOP.heeded("a call"):
         pytest.fail("it began another")
+    with workers.WORKER_STOP.heeded("a later call"):  # for which nobody told it to stop
+        pass
+
+
+def test_workers_that_have_begun_are_told_while_others_are_given_work(at_work):
+    process, place = at_work()
+
+    def begin():
+        """Be stopped with one worker at work, and more work to give."""
+        STOP.handle(signal.SIGTERM)
+
+    with pytest.raises(TerminatedError, match=r"^checkpoints of 1 run$"):
+        list(workers.told_to_stop(begin, [place]))
+    process.join(10)
 
 
 def test_what_is_no_worker_of_ours_is_left_alone(as_worker, monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
 
     def run():
-        with workers.WORKER_STOP.heeded():
+        with workers.WORKER_STOP.heeded("a call"):
             pass
 
     thread = threading.Thread(target=run)  # of a cluster's worker

@@ -14,7 +14,7 @@ def work(folder, is_deaf=False):
 
     One that is deaf goes on for ever.
     """
-    with WORKER_STOP.heeded(), locked("--save-dir", folder), STOP.deferred():
+    with WORKER_STOP.heeded("a call"), locked("--save-dir", folder), STOP.deferred():
         (folder / "begun").touch()
         while is_deaf or not STOP.is_asked:
             time.sleep(0.01)
