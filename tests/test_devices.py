@@ -131,7 +131,7 @@ def test_members_that_cannot_be_halved(blobs, monkeypatch):
     with pytest.raises(ValueError, match=r"n_en must be a multiple of the 2 devices; got 3. "):
         members.fit(blobs)
     with pytest.raises(ValueError, match="n_en must be"):
-        members.check(len(blobs))
+        members.check(blobs.shape)
     with pytest.raises(ValueError, match=r"devices must be 1 for one ladder network; got 2. "):
         LadderIM(3, fc_layer_sizes=(3,), denoising_cost=(1, 1)).fit(blobs)
 
