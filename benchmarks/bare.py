@@ -2,7 +2,7 @@
 
 For every layer with a kernel its forward product and, from a given gradient of its output, the
 gradients of its kernel and (but for the first layer) of its input; no activation, no loss, no
-optimiser, no data.
+optimiser, no data. The device goes from step to step without waiting for the host.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,15 +41,13 @@ class BareLayers:
             x, kernel, gradient = (keras.ops.convert_to_tensor(draw) for draw in draws)
             self.maps.append(_linear(layer))
             self.arrays.append((x, kernel, gradient))
-        self._step = _compiled(self.maps)
+        self._steps = _compiled(self.maps)
 
     def run(self, n_steps: int) -> None:
-        """Do the products of so many steps."""
-        outputs: Any = None
+        """Do the products of so many steps, and wait for their end."""
         with backend.products_in("float32"):
-            for _ in range(n_steps):
-                outputs = self._step(self.arrays)
-        keras.ops.convert_to_numpy(keras.tree.flatten(outputs)[0])
+            outputs = self._steps(self.arrays, np.int32(n_steps))
+        keras.ops.convert_to_numpy(outputs[0])
 
 
 def _linear(layer: Any) -> Linear:
@@ -63,14 +61,34 @@ def _linear(layer: Any) -> Linear:
 
 
 def _compiled(maps: Sequence[Linear]) -> Callable[..., Any]:
-    """Return all products and their gradients as one compiled call that returns every one."""
+    """Return all products and their gradients, so many times, as a call that returns the last."""
     if keras.backend.backend() == "jax":
         import jax
 
-        return jax.jit(lambda arrays: _jax_products(maps, arrays))
+        step = jax.jit(lambda arrays: _jax_products(maps, arrays))
+
+        def queued(arrays: Any, n_steps: int) -> Any:
+            """Queue every step: the device goes from one to the next without us."""
+            outputs: Any = None
+            for _ in range(n_steps):
+                outputs = step(arrays)
+            return outputs
+
+        return queued
     import tensorflow as tf
 
-    return tf.function(lambda arrays: _tensorflow_products(maps, arrays))
+    def looped(arrays: Any, n_steps: Any) -> Any:
+        """Do the products, then do them again and let go of the former ones."""
+
+        def body(index: Any, *_: Any) -> Any:
+            """Do every product once."""
+            return index + 1, *_tensorflow_products(maps, arrays)
+
+        first = 1, *_tensorflow_products(maps, arrays)
+        # One step at a time, as in training: more would fill each other's gaps.
+        return tf.while_loop(lambda i, *_: i < n_steps, body, first, parallel_iterations=1)[1:]
+
+    return tf.function(looped, autograph=False)
 
 
 def _jax_products(maps: Sequence[Linear], arrays: Any) -> list[Any]:

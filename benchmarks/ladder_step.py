@@ -162,7 +162,7 @@ def rows(quick: bool) -> list[Row]:
     runs = {"together": arms.together, "plain": arms.apart(arms.plain)}
     if not quick:
         runs["plain with fused Adam"] = arms.apart(arms.fused)
-    found = paired(runs, 5 if quick else 21, 0, 3)
+    found = paired(runs, 11 if quick else 21, 0, 3)
     return [
         compared(
             "ten ladder members, a step",
