@@ -2,7 +2,9 @@
 
 For every layer with a kernel its forward product and, from a given gradient of its output, the
 gradients of its kernel and (but for the first layer) of its input; no activation, no loss, no
-optimiser, no data. The device goes from step to step without waiting for the host.
+optimiser, no data. Under TensorFlow they run in the order of a step, layer after layer and back,
+and many steps in one dispatch, as in training; under JAX a step is a dispatch, all queued at once,
+which on a GPU may leave gaps that our steps don't have.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,10 +46,10 @@ class BareLayers:
         self._steps = _compiled(self.maps)
 
     def run(self, n_steps: int) -> None:
-        """Do the products of so many steps, and wait for their end."""
+        """Do the products of so many steps, at least one, and wait for their end."""
         with backend.products_in("float32"):
             outputs = self._steps(self.arrays, np.int32(n_steps))
-        keras.ops.convert_to_numpy(outputs[0])
+        keras.ops.convert_to_numpy(outputs[-1][0])  # of a call that returns all at once
 
 
 def _linear(layer: Any) -> Linear:
@@ -68,7 +70,11 @@ def _compiled(maps: Sequence[Linear]) -> Callable[..., Any]:
         step = jax.jit(lambda arrays: _jax_products(maps, arrays))
 
         def queued(arrays: Any, n_steps: int) -> Any:
-            """Queue every step: the device goes from one to the next without us."""
+            """Queue every step: the device goes from one to the next without us.
+
+            In a loop XLA would do the products once, and take the kernels' gradients of
+            convolutions from slow code on a CPU.
+            """
             outputs: Any = None
             for _ in range(n_steps):
                 outputs = step(arrays)
@@ -78,38 +84,62 @@ def _compiled(maps: Sequence[Linear]) -> Callable[..., Any]:
     import tensorflow as tf
 
     def looped(arrays: Any, n_steps: Any) -> Any:
-        """Do the products, then do them again and let go of the former ones."""
+        """Do the products of so many steps, each after the former, and keep the last ones."""
 
-        def body(index: Any, *_: Any) -> Any:
+        def body(index: Any, *former: Any) -> Any:
             """Do every product once."""
-            return index + 1, *_tensorflow_products(maps, arrays)
+            return index + 1, *_tensorflow_products(maps, arrays, former)
 
-        first = 1, *_tensorflow_products(maps, arrays)
-        # One step at a time, as in training: more would fill each other's gaps.
+        first = 0, *(tf.zeros(shape) for shape in _output_shapes(arrays))
         return tf.while_loop(lambda i, *_: i < n_steps, body, first, parallel_iterations=1)[1:]
 
     return tf.function(looped, autograph=False)
 
 
+def _output_shapes(arrays: Any) -> list[Any]:
+    """Return the shapes of a step's products, in their order."""
+    outputs = [gradient.shape for _, _, gradient in arrays]
+    gradients = [shape for x, kernel, _ in arrays[:0:-1] for shape in (x.shape, kernel.shape)]
+    return [*outputs, *gradients, arrays[0][1].shape]
+
+
 def _jax_products(maps: Sequence[Linear], arrays: Any) -> list[Any]:
     import jax
 
-    products: list[Any] = []
+    outputs: list[Any] = []
+    gradients: list[Any] = []
     for position, (linear, (x, kernel, gradient)) in enumerate(zip(maps, arrays, strict=True)):
         output, pull_back = jax.vjp(linear, x, kernel)
-        gradients = pull_back(gradient)
-        products += [output, *(gradients if position else gradients[1:])]
-    return products
+        outputs.append(output)
+        gradients[:0] = pull_back(gradient)[0 if position else 1 :]
+    return outputs + gradients
 
 
-def _tensorflow_products(maps: Sequence[Linear], arrays: Any) -> list[Any]:
+def _tensorflow_products(maps: Sequence[Linear], arrays: Any, former: Sequence[Any]) -> list[Any]:
+    """Return a step's products: no layer before the one below, no gradient before that above.
+
+    The values need no such order, but those of training do. Left free, products that are too small
+    for all cores run beside each other, which no training step can do.
+    """
     import tensorflow as tf
 
-    products: list[Any] = []
-    for position, (linear, (x, kernel, gradient)) in enumerate(zip(maps, arrays, strict=True)):
+    outputs: list[Any] = []
+    gradients: list[Any] = []
+    pull_backs, before = [], list(former)
+    for linear, (x, kernel, _) in zip(maps, arrays, strict=True):
+        with tf.control_dependencies(before):
+            x = tf.identity(x)
         with tf.GradientTape() as tape:
-            sources = [x, kernel] if position else [kernel]
-            tape.watch(sources)
+            tape.watch([x, kernel])
             output = linear(x, kernel)
-        products += [output, *tape.gradient(output, sources, output_gradients=gradient)]
-    return products
+        pull_backs.append((tape, output, [x, kernel]))
+        outputs.append(output)
+        before = [output]
+    for position in reversed(range(len(arrays))):
+        tape, output, sources = pull_backs[position]
+        with tf.control_dependencies(before):
+            upstream = tf.identity(arrays[position][2])
+        found = tape.gradient(output, sources[0 if position else 1 :], output_gradients=upstream)
+        gradients += found
+        before = found[:1]
+    return outputs + gradients

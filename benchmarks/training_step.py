@@ -146,9 +146,9 @@ def rows(quick: bool) -> list[Row]:
 
 
 def _effort(name: str, quick: bool) -> tuple[int, int]:
-    """Return rounds, and steps of an arm in each: many short rounds, as the machine is shared.
+    """Return rounds, and steps of an arm in each: short rounds, as the machine is shared.
 
-    With the paper's settings a fit dispatches 70 steps or more at once.
+    With the paper's settings a fit dispatches about 70 dense steps at once, or some convolutional.
     """
     if name.startswith("Conv"):
         return 5 if quick else 51, 4

@@ -1,11 +1,15 @@
 """The benchmarks measure what they say."""
 
+import keras
 import numpy as np
 import pytest
 
 from benchmarks import agreement_graph, inference, rows, training_step
+from benchmarks.bare import BareLayers
 from clustering_common.metrics import accuracy
+from clustering_common.seeds import SeedStream
 from dec_da import presets
+from dec_da.autoencoders import conv_autoencoder, dense_autoencoder
 from kingdra_cluster.agreement_graph import agreement_buckets
 from tests.reference import reference_buckets
 
@@ -58,3 +62,65 @@ def test_the_plain_accuracy_is_the_accuracy():
     assert inference.plain_accuracy(*labels.tolist()) == accuracy(*labels)
     row = inference.accuracy_row(1, n_samples=50)
     assert row.name == "accuracy, 50 labels" and row.ratio and row.yardstick_value
+
+
+def test_bare_products_are_all_of_a_step():
+    autoencoder = dense_autoencoder(6, (5, 3), SeedStream(0))
+    bare = BareLayers([autoencoder.encoder, autoencoder.decoder], batch_size=4)
+    bare.run(2)
+    outputs = [keras.ops.convert_to_numpy(each) for each in bare._steps(bare.arrays, 2)]
+    arrays = [[keras.ops.convert_to_numpy(each) for each in layer] for layer in bare.arrays]
+    assert [x.shape for x, _, _ in arrays] == [(4, 6), (4, 5), (4, 3), (4, 5)]
+    wanted = [x @ kernel for x, kernel, _ in arrays]
+    for x, kernel, gradient in arrays[::-1]:
+        wanted += [gradient @ kernel.T, x.T @ gradient]
+    del wanted[-2]  # nobody asks for the gradient of the data
+    for found, product in zip(outputs, wanted, strict=True):
+        np.testing.assert_allclose(found, product, rtol=1e-4, atol=1e-5)
+
+
+def test_bare_convolutions_are_all_of_a_step():
+    autoencoder = conv_autoencoder((8, 8, 1), (2, 3, 4), 2, SeedStream(0))
+    bare = BareLayers([autoencoder.encoder, autoencoder.decoder], batch_size=4)
+    bare.run(1)
+    outputs = bare._steps(bare.arrays, 1)
+    shapes = [tuple(each.shape) for each in outputs]
+    back = [(x.shape, kernel.shape) for x, kernel, _ in bare.arrays[::-1]]
+    flat = [tuple(shape) for pair in back for shape in pair]
+    del flat[-2]
+    assert shapes == [tuple(gradient.shape) for _, _, gradient in bare.arrays] + flat
+
+
+def test_rows_of_a_phase_compare_what_they_name(monkeypatch):
+    seconds = {"plain": 0.010, "augmented": 0.012, "bare": 0.009}
+
+    def paired(arms, rounds, few, many):
+        assert (list(arms), rounds, few, many) == (list(seconds), 2, 0, 3)
+        return {name: np.full(rounds, each) for name, each in seconds.items()}
+
+    monkeypatch.setattr(training_step, "paired", paired)
+    made = []
+
+    def make(is_augmented):
+        made.append(is_augmented)
+        return training_step.clustering_model("FcDEC", is_augmented, n_samples=8)
+
+    found = training_step.phase_rows("FcDEC", make, 2, 3)
+    assert made == [False, True]
+    assert [row.name for row in found] == ["FcDEC", "FcDEC, augmented", "FcDEC, augmented"]
+    ratios = [row.ratio[0] for row in found]
+    np.testing.assert_allclose(ratios, [0.9, 0.75, 1.2])
+    np.testing.assert_allclose([row.value for row in found], [10, 12, 12])
+    np.testing.assert_allclose([row.yardstick_value for row in found], [9, 9, 10])
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_phase_of_every_method_is_measured(quick, monkeypatch):
+    named = []
+    monkeypatch.setattr(
+        training_step, "phase_rows", lambda name, make, rounds, n_steps: [named.append(name)]
+    )
+    training_step.rows(quick)
+    assert named == [f"{family} pretraining step" for family in ("Fc", "Conv")] + [
+        f"{method} clustering step" for method in presets.CLASSES
+    ]
