@@ -152,8 +152,8 @@ def spreading(members: str | None) -> contextlib.AbstractContextManager[Any]:
     return _of_engine("spreading")(members)
 
 
-def spread_training(model: Any, step: Step) -> Callable[..., Any] | None:
-    """Return the ``train_function`` of several devices, None where `many_steps` is for any number.
+def own_train_function(model: Any, step: Step) -> Callable[..., Any] | None:
+    """Return the ``train_function`` of a fit that `many_steps` does not suit, None where it does.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def spread_training(model: Any, step: Step) -> Callable[..., Any] | None:
     step : callable
         ``keras.Model.train_step`` of the engine.
     """
-    return _of_engine("spread_training")(model, step)
+    return _of_engine("own_train_function")(model, step)
 
 
 def spread_rows(batch: Any) -> Any:
@@ -198,7 +198,8 @@ def fused(function: Callable[..., Any], *, has_gradient: bool = True) -> Callabl
     """Return a function of arrays as few passes over memory, by XLA.
 
     TensorFlow runs each operation on its own; XLA makes loops of all that is not a product, and of
-    its gradient. The other engines fuse such functions as they are, or don't.
+    its gradient. JAX fuses such functions as they are, and on a CPU is kept from taking one anew
+    for each reader where no gradient passes.
 
     Parameters
     ----------

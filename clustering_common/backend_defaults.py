@@ -47,8 +47,8 @@ def spreading(members: str | None) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-def spread_training(model: Any, step: Callable[..., Any]) -> None:
-    """Return None: the loop of many steps is for any number of devices."""
+def own_train_function(model: Any, step: Callable[..., Any]) -> None:
+    """Return None: the loop of many steps suits every model, on any number of devices."""
 
 
 def spread_rows(batch: Any) -> Any:

@@ -1,6 +1,7 @@
 """JAX's part of `clustering_common.backend`."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,31 +49,68 @@ class Spread(keras.distribution.DataParallel):
 def many_steps(model: Any, step: Step, state: Any, data: Any) -> Any:
     """Run the steps in one ``fori_loop`` that carries all variables but the resident ones."""
     n_steps, batches = data[0]
-    trainable, fixed, optimizer, metrics = state
-    resident_ids = {id(variable) for variable in model.resident}
-    is_resident = [id(variable) in resident_ids for variable in model.non_trainable_variables]
-    moving = [value for value, held in zip(fixed, is_resident, strict=True) if not held]
+    moving, held = _parted(model, state)
 
-    def whole(part: Any) -> list[Any]:
-        """Put the values that moved back among those held."""
-        rest = iter(part)
-        return [v if held else next(rest) for v, held in zip(fixed, is_resident, strict=True)]
-
-    def body(index: Any, carry: Any) -> Any:
+    def body(index: Any, moving: Any) -> Any:
         """Train on one mini-batch."""
-        trainable, moving, optimizer, metrics = carry
-        full = (trainable, whole(moving), optimizer, metrics)
-        _, (trainable, after, optimizer, metrics) = step(
-            full, (spread_rows(entry(batches, index)),)
-        )
-        moving = [value for value, held in zip(after, is_resident, strict=True) if not held]
-        return trainable, moving, optimizer, metrics
+        batch = spread_rows(entry(batches, index))
+        return _parted(model, step(_joined(model, moving, held), (batch,))[1])[0]
 
-    carry = jax.lax.fori_loop(0, n_steps[0], body, (trainable, moving, optimizer, metrics))
-    trainable, moving, optimizer, metrics = carry
-    with keras.StatelessScope(list(zip(model.metrics_variables, metrics, strict=True))):
-        logs = model.get_metrics_result()
-    return logs, (trainable, whole(moving), optimizer, metrics)
+    moving = jax.lax.fori_loop(0, n_steps[0], body, moving)
+    return _logs(model, moving), _joined(model, moving, held)
+
+
+def own_train_function(model: Any, step: Step) -> Callable[..., Any] | None:
+    """Return a dispatch for each step of convolutions on a CPU.
+
+    In a loop XLA takes the gradients of their kernels from code that is naive there, outside from
+    Eigen: at 28x28, batch 256, a step of ConvDEC took 712 ms with it, and takes 46.
+    """
+    has_convolutions = any(len(variable.shape) == 4 for variable in model.trainable_variables)
+    if device_kind() != "CPU" or not has_convolutions or keras.distribution.distribution():
+        return None
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def one_step(moving: Any, held: Any, batches: Any, index: Any) -> Any:
+        """Train on one mini-batch."""
+        return _parted(model, step(_joined(model, moving, held), (entry(batches, index),))[1])[0]
+
+    def train(state: Any, iterator: Any) -> Any:
+        """Train on every mini-batch of one block."""
+        n_steps, batches = next(iterator)[0]
+        moving, held = _parted(model, state)
+        for index in range(int(n_steps[0])):
+            moving = one_step(moving, held, batches, index)
+        return _logs(model, moving), _joined(model, moving, held)
+
+    return train
+
+
+def _parted(model: Any, state: Any) -> tuple[Any, list[Any]]:
+    """Return the state without the resident variables' values, and these, which no step changes."""
+    trainable, fixed, optimizer, metrics = state
+    flags = _are_resident(model)
+    moving = [value for value, held in zip(fixed, flags, strict=True) if not held]
+    resident = [value for value, held in zip(fixed, flags, strict=True) if held]
+    return (trainable, moving, optimizer, metrics), resident
+
+
+def _joined(model: Any, state: Any, resident: Sequence[Any]) -> Any:
+    """Return the state that `_parted` took apart."""
+    trainable, moving, optimizer, metrics = state
+    values = {True: iter(resident), False: iter(moving)}
+    return trainable, [next(values[held]) for held in _are_resident(model)], optimizer, metrics
+
+
+def _are_resident(model: Any) -> list[bool]:
+    resident = {id(variable) for variable in model.resident}
+    return [id(variable) in resident for variable in model.non_trainable_variables]
+
+
+def _logs(model: Any, state: Any) -> Any:
+    """Return the means of the model's metrics in a state."""
+    with keras.StatelessScope(list(zip(model.metrics_variables, state[3], strict=True))):
+        return model.get_metrics_result()
 
 
 def spread_rows(batch: Any) -> Any:
@@ -112,6 +150,29 @@ def _beside(values: Sequence[Any], args: Sequence[Any]) -> Sequence[Any]:
     mesh = places[0].mesh
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(mesh.axis_names[0]))
     return [arg if len(arg) % mesh.size else jax.device_put(arg, rows) for arg in args]
+
+
+def fused(function: Callable[..., Any], *, has_gradient: bool) -> Callable[..., Any]:
+    """Return the function; on a CPU, where no gradient passes, one whose result is kept.
+
+    XLA would take it anew in every loop that reads it: the images of a step with a reconstruction
+    loss were augmented three times. Nothing outside is fused with the branch of a condition.
+    """
+    if has_gradient or device_kind() != "CPU" or keras.distribution.distribution():
+        return function
+
+    def kept(*args: Any) -> Any:
+        """Call the function in a branch that is always taken, and that XLA cannot know to be."""
+        results = jax.eval_shape(function, *args)
+        number = jax.numpy.ravel(args[-1])[0]
+        return jax.lax.cond(number == number, function, lambda *_: _not_numbers(results), *args)
+
+    return kept
+
+
+def _not_numbers(shapes: Any) -> Any:
+    """Return arrays of NaN."""
+    return jax.tree.map(lambda each: jax.numpy.full(each.shape, jax.numpy.nan, each.dtype), shapes)
 
 
 def products_in(precision: str) -> Any:

@@ -41,7 +41,7 @@ def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[...
     return tf.function(function, reduce_retracing=True)
 
 
-def spread_training(model: Any, step: Step) -> Callable[..., Any] | None:
+def own_train_function(model: Any, step: Step) -> Callable[..., Any] | None:
     """Return the loop of many steps around a step on all devices of a strategy, if there is one.
 
     Keras has the strategy call the step, with our loop inside; but what sums gradients over devices

@@ -108,6 +108,8 @@ class SteppedModel(WatchedModel):
         Of a training step, about: on a CPU they limit how many go into a dispatch.
     """
 
+    train_function: Any  # Keras's, None until it is made
+
     def __init__(self, *, precision: str = "float32", **kwargs: Any):
         super().__init__(**kwargs)
         self.precision = precision
@@ -146,12 +148,14 @@ class SteppedModel(WatchedModel):
         return backend.many_steps(self, super().train_step, *args)
 
     def make_train_function(self, force: bool = False) -> None:
-        """Make what ``Model.fit`` calls for each block."""
-        spread = backend.spread_training(self, super().train_step)
-        if spread is None:
+        """Make what ``Model.fit`` calls for each block, unless it is made."""
+        if self.train_function is not None and not force:
+            return
+        own = backend.own_train_function(self, super().train_step)
+        if own is None:
             super().make_train_function(force)
         else:
-            self.train_function = spread
+            self.train_function = own
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Do nothing: all is built, and Keras would lose the block that it reads for it."""

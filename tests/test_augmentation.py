@@ -1,4 +1,5 @@
 import ctypes
+import functools
 import gc
 import math
 
@@ -172,3 +173,25 @@ def test_graphs_that_augment_give_the_same_and_leave_nothing_behind():
             backend.release()
     gc.collect()
     assert libc.mallinfo2().h - in_use[1] < 10 * 100e3
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="XLA alone does so unasked")
+@pytest.mark.skipif(not backend.is_cpu(), reason="of a CPU")
+def test_augmentation_is_not_done_anew_for_each_reader():
+    import jax
+
+    def step(way, images, angles, shifts, kernel):
+        """Multiply the augmented images and compare the product with them, as in a training."""
+        x = ops.reshape(way(images, angles, shifts), (4, 64))
+        return ops.mean(ops.square(ops.matmul(x, kernel) - x))
+
+    rng = np.random.default_rng(0)
+    shapes = (4, 8, 8, 1), (4,), (4, 2), (64, 64)
+    arrays = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
+    floors, losses = [], []
+    for way in (warped, backend.fused(warped, has_gradient=False)):
+        program = jax.jit(functools.partial(step, way)).lower(*arrays).compile()
+        floors.append(program.as_text().count(" floor("))
+        losses.append(float(program(*arrays)))
+    assert floors[1] == 2 < floors[0]  # of rows and of columns
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

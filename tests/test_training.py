@@ -11,7 +11,8 @@ from clustering_common import backend, training
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule, SteppedModel, apply_in_chunks
 from dec_da import FcDEC
-from dec_da.autoencoders import dense_autoencoder
+from dec_da.autoencoders import conv_autoencoder, dense_autoencoder
+from dec_da.models import ReconstructionModel
 
 RATE = 0.1
 calls = []  # one entry each time Python runs `call`, which is when something is traced
@@ -180,6 +181,54 @@ def test_a_short_block_compiles_nothing_anew(problem, monkeypatch):
         counts.append(len(calls))
     if keras.backend.backend() != "torch":
         assert counts[0] == counts[1]
+
+
+def test_a_block_by_itself_compiles_nothing_anew(problem):
+    model, schedule = LeastSquares(*problem), BatchSchedule(10, 3, 5)
+    model.prepare(keras.optimizers.SGD(RATE))
+    traces = []
+    for start in (0, 4, 8):
+        calls.clear()
+        model.train_on_batch((np.array([4], np.int32), schedule.batches(start, start + 4)))
+        traces.append(len(calls))
+    assert traces[1:] == ([0, 0] if keras.backend.backend() != "torch" else [4, 4])
+    np.testing.assert_allclose(backend.to_numpy(model.w), plain_loop(problem, 12)[0], atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="others have one way for all layers")
+@pytest.mark.skipif(not backend.is_cpu(), reason="of a CPU")
+def test_convolutions_train_alike_in_dispatches_and_in_a_loop(monkeypatch):
+    X = np.random.default_rng(0).random((20, 8, 8, 1)).astype(np.float32)
+    engine, trained, seen = backend.engine(), [], []
+    dispatched = engine.own_train_function
+
+    def in_dispatches(model, step):
+        seen.append(dispatched(model, step))
+        return seen[-1]
+
+    for way in (in_dispatches, lambda model, step: None):
+        monkeypatch.setattr(engine, "own_train_function", way)
+        model = ReconstructionModel(
+            conv_autoencoder((8, 8, 1), (4, 5, 6), 2, SeedStream(0)), X,
+            image_shape=(8, 8, 1), augment_seed=3,
+        )  # fmt: skip
+        model.prepare(keras.optimizers.SGD(RATE, momentum=0.9))
+        losses = Losses()
+        model.fit_steps(
+            BatchSchedule(20, 6, 5).batches, steps_per_epoch=3, n_steps=8, callbacks=[losses]
+        )
+        assert int(model.optimizer.iterations) == 8
+        weights = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+        trained.append([losses.values, *weights])
+        made = model.train_function
+        model.make_train_function()
+        assert model.train_function is made
+    assert seen[0] is not None
+    for one, other in zip(*trained, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)  # float32 over 8 steps
+    dense = dense_autoencoder(64, (5, 2), SeedStream(0))
+    model = ReconstructionModel(dense, X.reshape(20, 64), image_shape=None, augment_seed=None)
+    assert dispatched(model, model.train_step) is None
 
 
 def test_a_run_goes_on_where_it_stopped(problem):
