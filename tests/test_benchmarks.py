@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import agreement_graph, inference, rows, training_step
+from benchmarks import agreement_graph, inference, plain_keras, rows, training_step
 from benchmarks.bare import BareLayers
 from clustering_common.metrics import accuracy
 from clustering_common.seeds import SeedStream
@@ -124,3 +124,41 @@ def test_every_phase_of_every_method_is_measured(quick, monkeypatch):
     assert named == [f"{family} pretraining step" for family in ("Fc", "Conv")] + [
         f"{method} clustering step" for method in presets.CLASSES
     ]
+
+
+@pytest.mark.parametrize("way", ["from_arrays", "from_generator", "from_tf_data"])
+def test_plain_ways_train_on_augmented_images(way, monkeypatch):
+    if way == "from_tf_data" and keras.backend.backend() != "tensorflow":
+        pytest.skip("tf.data feeds TensorFlow")
+    monkeypatch.setattr(plain_keras, "BATCH", 4)
+    monkeypatch.setattr(plain_keras, "PASS_STEPS", 2)
+    monkeypatch.setattr(plain_keras, "WHOLE_BATCHES", 8)
+    monkeypatch.setattr(plain_keras, "N_SAMPLES", 10)
+    images = training_step.make_data("FcDEC", 10)
+    monkeypatch.setattr(plain_keras, "make_data", lambda method: images)
+
+    class Reads:
+        """Takes what Keras would train on."""
+
+        def __init__(self):
+            self.pairs, self.steps = [], 0
+
+        def fit(self, x, y=None, *, batch_size=4, steps_per_epoch=None, **options):
+            self.steps += steps_per_epoch or len(x) // batch_size
+            self.pairs += [(x, y)] if y is not None else [next(iter(x))]
+
+    for targets in (None, np.arange(20, dtype=np.float32).reshape(10, 2)):
+        model = Reads()
+        getattr(plain_keras, way)(model, targets)(4)
+        assert model.steps == 4
+        for x, y in model.pairs:
+            x, y = np.asarray(x), np.asarray(y)
+            assert x.shape[1:] == (784,) and len(x) == len(y)
+            assert np.array_equal(x, y) if targets is None else y.shape[1:] == (2,)
+            # None of them is an image as it was.
+            assert min(np.abs(x[:, None] - images).max(axis=2).min(axis=1)) > 0
+
+
+def test_rounds_of_plain_ways_count_together():
+    row = plain_keras.total_row("a step", np.array([1.0, 1.0]), np.array([2.0, 4.0]), "arrays")
+    assert (row.value, row.yardstick_value, row.ratio) == (1000, 3000, [3, 2, 4])
