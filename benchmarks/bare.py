@@ -3,8 +3,9 @@
 For every layer with a kernel its forward product and, from a given gradient of its output, the
 gradients of its kernel and (but for the first layer) of its input; no activation, no loss, no
 optimiser, no data. Under TensorFlow they run in the order of a step, layer after layer and back,
-and many steps in one dispatch, as in training; under JAX a step is a dispatch, all queued at once,
-which on a GPU may leave gaps that our steps don't have.
+and many steps in one dispatch, as in training. Under JAX a step is a dispatch, all queued at once,
+which on a GPU may leave gaps that ours don't have; on a CPU XLA may do products of a step beside
+each other, which ours cannot.
 """
 
 from collections.abc import Callable, Sequence

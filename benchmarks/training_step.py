@@ -70,12 +70,12 @@ def clustering_model(
 
 
 def steps_of(model: Any) -> Arm:
-    """Return what trains a model for so many steps of batch 256 in one dispatch."""
+    """Return what trains a model for so many steps of batch 256, as one block."""
     return dispatch_of(model, BatchSchedule(model.n_samples, BATCH, seed=0).batches)
 
 
 def dispatch_of(model: SteppedModel, batches: Callable[[int, int], Any]) -> Arm:
-    """Return what trains a model on the next batches in one dispatch, and waits for its end.
+    """Return what trains a model on the next batches as one block, and waits for its end.
 
     It is compiled anew for another number of steps.
     """
@@ -148,7 +148,7 @@ def rows(quick: bool) -> list[Row]:
 def _effort(name: str, quick: bool) -> tuple[int, int]:
     """Return rounds, and steps of an arm in each: short rounds, as the machine is shared.
 
-    With the paper's settings a fit dispatches about 70 dense steps at once, or some convolutional.
+    With the paper's settings a block of a fit has about 70 dense steps, or some convolutional ones.
     """
     if name.startswith("Conv"):
         return 5 if quick else 51, 4

@@ -14,6 +14,9 @@ JIT_COMPILE = "auto"
 WORDS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
 PRECISIONS = tuple(WORDS)
 SPREADS_MEMBERS = True
+STATE = (
+    "trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables",
+)  # fmt: skip
 
 
 class Spread(keras.distribution.DataParallel):
@@ -71,19 +74,29 @@ def own_train_function(model: Any, step: Step) -> Callable[..., Any] | None:
         return None
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def one_step(moving: Any, held: Any, batches: Any, index: Any) -> Any:
+    def one_step(moving: Any, held: Any, batch: Any) -> Any:
         """Train on one mini-batch."""
-        return _parted(model, step(_joined(model, moving, held), (entry(batches, index),))[1])[0]
+        return _parted(model, step(_joined(model, moving, held), (batch,))[1])[0]
 
     def train(state: Any, iterator: Any) -> Any:
         """Train on every mini-batch of one block."""
         n_steps, batches = next(iterator)[0]
         moving, held = _parted(model, state)
-        for index in range(int(n_steps[0])):
-            moving = one_step(moving, held, batches, index)
+        try:
+            for index in range(int(n_steps[0])):
+                moving = one_step(moving, held, host_entry(batches, index))
+        except BaseException:
+            # Keras would put back what the block began with, of which nothing is left.
+            model._jax_state = dict(zip(STATE, _joined(model, moving, held), strict=True))
+            raise
         return _logs(model, moving), _joined(model, moving, held)
 
     return train
+
+
+def host_entry(batches: Any, index: int) -> Any:
+    """Return one mini-batch of a block: only its rows go to the device."""
+    return keras.tree.map_structure(lambda leaf: leaf[index], batches)
 
 
 def _parted(model: Any, state: Any) -> tuple[Any, list[Any]]:
@@ -160,7 +173,14 @@ def fused(function: Callable[..., Any], *, has_gradient: bool) -> Callable[..., 
     """
     if has_gradient or device_kind() != "CPU" or keras.distribution.distribution():
         return function
+    return _kept(function)
 
+
+@functools.cache
+def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with its result kept, the same at each call: JAX compiles it once."""
+
+    @jax.jit
     def kept(*args: Any) -> Any:
         """Call the function in a branch that is always taken, and that XLA cannot know to be."""
         results = jax.eval_shape(function, *args)

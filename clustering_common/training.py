@@ -1,7 +1,8 @@
 """Training that stays on the device: many mini-batches in one compiled call of ``Model.fit``.
 
 ``keras.Model.fit`` is fed blocks of mini-batches, as sample indices where the data is resident on
-the device and as rows where it is not. One block is one dispatch.
+the device and as rows where it is not. One block is one dispatch, or one for each step where an
+engine has none faster (`clustering_common.backend.own_train_function`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,8 +16,8 @@ from clustering_common import backend
 from clustering_common.mapped import BLOCK_BYTES
 from clustering_common.watched_model import WatchedModel
 
-BLOCK_STEPS = 128  # mini-batches per dispatch at most
-BLOCK_OPERATIONS = 4e11  # of one dispatch on a CPU: a few seconds, so that Ctrl-C is heard
+BLOCK_STEPS = 128  # mini-batches per block at most
+BLOCK_OPERATIONS = 4e11  # of one block on a CPU: a few seconds, so that Ctrl-C is heard
 ROWS_PER_CALL = 512  # rows per inference call; one fixed shape, so a row's result is its own
 
 
@@ -105,7 +106,7 @@ class SteppedModel(WatchedModel):
     fixed : list of keras.Variable
         What of ``resident`` nothing changes: the data.
     step_operations : float
-        Of a training step, about: on a CPU they limit how many go into a dispatch.
+        Of a training step, about: on a CPU they limit how many make a block.
     """
 
     train_function: Any  # Keras's, None until it is made

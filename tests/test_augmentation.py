@@ -195,3 +195,4 @@ def test_augmentation_is_not_done_anew_for_each_reader():
         losses.append(float(program(*arrays)))
     assert floors[1] == 2 < floors[0]  # of rows and of columns
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert way is backend.fused(warped, has_gradient=False)  # else eager calls would compile anew

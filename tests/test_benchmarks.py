@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import agreement_graph, inference, plain_keras, rows, training_step
+from benchmarks import agreement_graph, bare, inference, plain_keras, rows, training_step
 from benchmarks.bare import BareLayers
+from clustering_common import backend
 from clustering_common.metrics import accuracy
 from clustering_common.seeds import SeedStream
 from dec_da import presets
@@ -66,10 +67,10 @@ def test_the_plain_accuracy_is_the_accuracy():
 
 def test_bare_products_are_all_of_a_step():
     autoencoder = dense_autoencoder(6, (5, 3), SeedStream(0))
-    bare = BareLayers([autoencoder.encoder, autoencoder.decoder], batch_size=4)
-    bare.run(2)
-    outputs = [keras.ops.convert_to_numpy(each) for each in bare._steps(bare.arrays, 2)]
-    arrays = [[keras.ops.convert_to_numpy(each) for each in layer] for layer in bare.arrays]
+    products = BareLayers([autoencoder.encoder, autoencoder.decoder], batch_size=4)
+    products.run(2)
+    outputs = [keras.ops.convert_to_numpy(each) for each in products._steps(products.arrays, 2)]
+    arrays = [[keras.ops.convert_to_numpy(each) for each in layer] for layer in products.arrays]
     assert [x.shape for x, _, _ in arrays] == [(4, 6), (4, 5), (4, 3), (4, 5)]
     wanted = [x @ kernel for x, kernel, _ in arrays]
     for x, kernel, gradient in arrays[::-1]:
@@ -81,14 +82,101 @@ def test_bare_products_are_all_of_a_step():
 
 def test_bare_convolutions_are_all_of_a_step():
     autoencoder = conv_autoencoder((8, 8, 1), (2, 3, 4), 2, SeedStream(0))
-    bare = BareLayers([autoencoder.encoder, autoencoder.decoder], batch_size=4)
-    bare.run(1)
-    outputs = bare._steps(bare.arrays, 1)
-    shapes = [tuple(each.shape) for each in outputs]
-    back = [(x.shape, kernel.shape) for x, kernel, _ in bare.arrays[::-1]]
-    flat = [tuple(shape) for pair in back for shape in pair]
-    del flat[-2]
-    assert shapes == [tuple(gradient.shape) for _, _, gradient in bare.arrays] + flat
+    layers = [autoencoder.encoder, autoencoder.decoder]
+    products = BareLayers(layers, batch_size=4)
+    products.run(1)
+    found = [keras.ops.convert_to_numpy(each) for each in products._steps(products.arrays, 1)]
+    outputs, back = found[: len(products.arrays)], found[len(products.arrays) :]
+    back.insert(-1, None)
+    layers = [layer for part in layers for layer in part.layers if layer.weights]
+    pairs = list(zip(back[::2], back[1::2], strict=True))[::-1]
+    for layer, output, arrays, pair in zip(layers, outputs, products.arrays, pairs, strict=True):
+        (x, kernel, gradient), (x_gradient, kernel_gradient) = map(to_arrays, (arrays, pair))
+        layer.kernel.assign(kernel)
+        layer.activation = keras.activations.linear
+        np.testing.assert_allclose(output, to_arrays([layer(x)])[0], rtol=1e-4, atol=1e-4)
+        # A map that is linear in each: its value along the gradient, seen from either side.
+        value = np.vdot(gradient, output)
+        assert kernel_gradient.shape == kernel.shape
+        assert np.vdot(kernel_gradient, kernel) == pytest.approx(value, rel=1e-3, abs=1e-2)
+        if x_gradient is not None:
+            assert x_gradient.shape == x.shape
+            assert np.vdot(x_gradient, x) == pytest.approx(value, rel=1e-3, abs=1e-2)
+
+
+def to_arrays(tensors):
+    """Return tensors as arrays, None as it is."""
+    return [None if each is None else keras.ops.convert_to_numpy(each) for each in tensors]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its steps are one dispatch")
+def test_bare_products_are_taken_in_every_step():
+    import tensorflow as tf
+
+    taken = tf.Variable(tf.fill([8], -1))
+    count = tf.Variable(0)
+
+    def numbered(layer):
+        """Return a product that notes which layer it is of."""
+
+        def product(x, kernel):
+            with tf.control_dependencies([x]):
+                place = count.assign_add(1)
+            with tf.control_dependencies([taken[place - 1].assign(layer)]):
+                return tf.matmul(x, kernel)
+
+        return product
+
+    arrays = [tuple(tf.ones((3, 3)) for _ in range(3))] * 2
+    steps = bare._compiled([numbered(0), numbered(1)])
+    steps(arrays, np.int32(3))
+    assert taken.numpy().tolist() == [0, 1, 0, 1, 0, 1, -1, -1]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others have no order")
+def test_bare_products_have_the_order_of_a_step():
+    import tensorflow as tf
+
+    def comes_before(first, second):
+        """Return whether the one operation must end before the other begins."""
+        found, new = set(), [second.op]
+        while new:
+            op = new.pop()
+            ops = {each.op for each in op.inputs} | set(op.control_inputs)
+            new += ops - found
+            found |= ops
+        return first.op in found
+
+    with tf.Graph().as_default():
+        arrays = [tuple(tf.ones((3, 3)) for _ in range(3)) for _ in range(3)]
+        former = [tf.ones(2)]
+        found = bare._tensorflow_products([keras.ops.matmul] * 3, arrays, former)
+        *forward, dx2, dk2, dx1, dk1, dk0 = found
+        chain = [*former, *forward, dx2, dx1, dk0]
+        assert all(map(comes_before, chain[:-1], chain[1:]))
+        assert comes_before(forward[-1], dk2) and comes_before(dx2, dk1)
+        # What a step may do at the same time.
+        assert not comes_before(dx2, dk2) and not comes_before(dk2, dx2)
+        assert not comes_before(dk2, dx1)
+
+
+def test_bare_prediction_is_the_encoder_s_products(monkeypatch):
+    taken = []
+    compiled = backend.compiled
+
+    def counted(function, variables):
+        call = compiled(function, variables)
+        return lambda rows: taken.append(call(rows)) or taken[-1]
+
+    monkeypatch.setattr(inference.backend, "compiled", counted)
+    model = inference.fitted()
+    taken.clear()
+    inference.bare_forward(model)(2 * inference.BATCH)
+    wanted = training_step.make_data("FcDEC", inference.BATCH)
+    for layer in model._network.autoencoder.encoder.layers[1:]:
+        wanted = wanted @ keras.ops.convert_to_numpy(layer.kernel)
+    assert len(taken) == 2
+    np.testing.assert_allclose(to_arrays(taken)[1], wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_rows_of_a_phase_compare_what_they_name(monkeypatch):
@@ -159,6 +247,16 @@ def test_plain_ways_train_on_augmented_images(way, monkeypatch):
             assert min(np.abs(x[:, None] - images).max(axis=2).min(axis=1)) > 0
 
 
-def test_rounds_of_plain_ways_count_together():
-    row = plain_keras.total_row("a step", np.array([1.0, 1.0]), np.array([2.0, 4.0]), "arrays")
-    assert (row.value, row.yardstick_value, row.ratio) == (1000, 3000, [3, 2, 4])
+def test_arrays_are_trained_on_for_whole_epochs():
+    with pytest.raises(ValueError, match=r"^n_steps must be a multiple of 39; got 40\.$"):
+        plain_keras.from_arrays(None, None)(40)
+
+
+def test_ours_is_a_whole_fit(monkeypatch):
+    monkeypatch.setattr(plain_keras, "N_SAMPLES", 512)
+    monkeypatch.setattr(plain_keras, "PASS_STEPS", 2)
+    model = training_step.pretraining_model("FcDEC", True, n_samples=512)
+    run = plain_keras.fit_of(model)
+    run(4)
+    run(4)
+    assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 8

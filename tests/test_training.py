@@ -10,7 +10,7 @@ from keras import ops
 from clustering_common import backend, training
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule, SteppedModel, apply_in_chunks
-from dec_da import FcDEC
+from dec_da import FcDEC, models
 from dec_da.autoencoders import conv_autoencoder, dense_autoencoder
 from dec_da.models import ReconstructionModel
 
@@ -195,10 +195,24 @@ def test_a_block_by_itself_compiles_nothing_anew(problem):
     np.testing.assert_allclose(backend.to_numpy(model.w), plain_loop(problem, 12)[0], atol=1e-5)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="others have one way for all layers")
-@pytest.mark.skipif(not backend.is_cpu(), reason="of a CPU")
-def test_convolutions_train_alike_in_dispatches_and_in_a_loop(monkeypatch):
-    X = np.random.default_rng(0).random((20, 8, 8, 1)).astype(np.float32)
+on_jax_and_cpu = pytest.mark.skipif(
+    keras.backend.backend() != "jax" or not backend.is_cpu(), reason="others have one way"
+)
+IMAGES = np.random.default_rng(0).random((20, 8, 8, 1)).astype(np.float32)
+
+
+def conv_model():
+    """Return a compiled model of convolutions, and its mini-batches."""
+    autoencoder = conv_autoencoder((8, 8, 1), (4, 5, 6), 2, SeedStream(0))
+    model = ReconstructionModel(autoencoder, IMAGES, image_shape=(8, 8, 1), augment_seed=3)
+    model.prepare(keras.optimizers.SGD(RATE, momentum=0.9))
+    return model, model.fed(BatchSchedule(20, 6, 5).batches)
+
+
+@on_jax_and_cpu
+@pytest.mark.parametrize("is_in_file", [False, True])
+def test_convolutions_train_alike_in_dispatches_and_in_a_loop(is_in_file, monkeypatch):
+    monkeypatch.setattr(models, "stays_in_file", lambda X: is_in_file)
     engine, trained, seen = backend.engine(), [], []
     dispatched = engine.own_train_function
 
@@ -208,15 +222,9 @@ def test_convolutions_train_alike_in_dispatches_and_in_a_loop(monkeypatch):
 
     for way in (in_dispatches, lambda model, step: None):
         monkeypatch.setattr(engine, "own_train_function", way)
-        model = ReconstructionModel(
-            conv_autoencoder((8, 8, 1), (4, 5, 6), 2, SeedStream(0)), X,
-            image_shape=(8, 8, 1), augment_seed=3,
-        )  # fmt: skip
-        model.prepare(keras.optimizers.SGD(RATE, momentum=0.9))
+        model, batches = conv_model()
         losses = Losses()
-        model.fit_steps(
-            BatchSchedule(20, 6, 5).batches, steps_per_epoch=3, n_steps=8, callbacks=[losses]
-        )
+        model.fit_steps(batches, steps_per_epoch=3, n_steps=8, callbacks=[losses])
         assert int(model.optimizer.iterations) == 8
         weights = [ops.convert_to_numpy(v) for v in model.trainable_variables]
         trained.append([losses.values, *weights])
@@ -227,8 +235,27 @@ def test_convolutions_train_alike_in_dispatches_and_in_a_loop(monkeypatch):
     for one, other in zip(*trained, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)  # float32 over 8 steps
     dense = dense_autoencoder(64, (5, 2), SeedStream(0))
-    model = ReconstructionModel(dense, X.reshape(20, 64), image_shape=None, augment_seed=None)
+    model = ReconstructionModel(dense, IMAGES.reshape(20, 64), image_shape=None, augment_seed=None)
     assert dispatched(model, model.train_step) is None
+
+
+@on_jax_and_cpu
+def test_an_interrupted_block_keeps_the_steps_that_were_done(monkeypatch):
+    entry, n_entries = backend.engine().host_entry, []
+
+    def interrupting(batches, index):
+        n_entries.append(index)
+        if len(n_entries) == 6:
+            raise KeyboardInterrupt
+        return entry(batches, index)
+
+    monkeypatch.setattr(backend.engine(), "host_entry", interrupting)
+    model, batches = conv_model()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit_steps(batches, steps_per_epoch=4, n_steps=8)
+    assert int(model.optimizer.iterations) == 5
+    assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in model.trainable_variables)
+    assert np.array_equal(ops.convert_to_numpy(model.data), IMAGES)
 
 
 def test_a_run_goes_on_where_it_stopped(problem):
