@@ -65,99 +65,87 @@ def test_the_plain_accuracy_is_the_accuracy():
     assert row.name == "accuracy, 50 labels" and row.ratio and row.yardstick_value
 
 
-def test_bare_products_are_all_of_a_step():
+def to_arrays(tensors):
+    """Return tensors as arrays."""
+    return [keras.ops.convert_to_numpy(each) for each in tensors]
+
+
+def test_bare_products_are_those_of_a_linear_network():
     autoencoder = dense_autoencoder(6, (5, 3), SeedStream(0))
     products = BareLayers([autoencoder.encoder, autoencoder.decoder], batch_size=4)
     products.run(2)
-    outputs = [keras.ops.convert_to_numpy(each) for each in products._steps(products.arrays, 2)]
-    arrays = [[keras.ops.convert_to_numpy(each) for each in layer] for layer in products.arrays]
-    assert [x.shape for x, _, _ in arrays] == [(4, 6), (4, 5), (4, 3), (4, 5)]
-    wanted = [x @ kernel for x, kernel, _ in arrays]
-    for x, kernel, gradient in arrays[::-1]:
-        wanted += [gradient @ kernel.T, x.T @ gradient]
-    del wanted[-2]  # nobody asks for the gradient of the data
-    for found, product in zip(outputs, wanted, strict=True):
-        np.testing.assert_allclose(found, product, rtol=1e-4, atol=1e-5)
+    x, gradient, *kernels = to_arrays([products.x, products.gradient, *products.kernels])
+    assert [kernel.shape for kernel in kernels] == [(6, 5), (5, 3), (3, 5), (5, 6)]
+    inputs = [x]
+    for kernel in kernels[:-1]:
+        inputs.append(inputs[-1] @ kernel)
+    for found in to_arrays(products.kernel_gradients(3)):
+        kernel = kernels.pop()
+        np.testing.assert_allclose(found, inputs.pop().T @ gradient, rtol=1e-4, atol=1e-5)
+        gradient = gradient @ kernel.T
+    assert not kernels
 
 
-def test_bare_convolutions_are_all_of_a_step():
-    autoencoder = conv_autoencoder((8, 8, 1), (2, 3, 4), 2, SeedStream(0))
-    layers = [autoencoder.encoder, autoencoder.decoder]
-    products = BareLayers(layers, batch_size=4)
+@pytest.mark.parametrize("shape", [(8, 8, 1), (12, 16, 3)])  # padded and cropped inside, or not
+def test_bare_convolutions_are_those_of_a_linear_network(shape):
+    autoencoder = conv_autoencoder(shape, (2, 3, 4), 2, SeedStream(0))
+    parts = [autoencoder.encoder, autoencoder.decoder]
+    products = BareLayers(parts, batch_size=4)
     products.run(1)
-    found = [keras.ops.convert_to_numpy(each) for each in products._steps(products.arrays, 1)]
-    outputs, back = found[: len(products.arrays)], found[len(products.arrays) :]
-    back.insert(-1, None)
-    layers = [layer for part in layers for layer in part.layers if layer.weights]
-    pairs = list(zip(back[::2], back[1::2], strict=True))[::-1]
-    for layer, output, arrays, pair in zip(layers, outputs, products.arrays, pairs, strict=True):
-        (x, kernel, gradient), (x_gradient, kernel_gradient) = map(to_arrays, (arrays, pair))
+    for layer, kernel in zip(autoencoder.layers, products.kernels, strict=True):
         layer.kernel.assign(kernel)
         layer.activation = keras.activations.linear
-        np.testing.assert_allclose(output, to_arrays([layer(x)])[0], rtol=1e-4, atol=1e-4)
-        # A map that is linear in each: its value along the gradient, seen from either side.
-        value = np.vdot(gradient, output)
+    y = autoencoder.decoder(autoencoder.encoder(products.x))
+    # The output is linear in each kernel: its product with any gradient, seen from each of them.
+    value = np.vdot(*to_arrays([products.gradient, y]))
+    found = to_arrays(products.kernel_gradients(1))[::-1]
+    for kernel, kernel_gradient in zip(to_arrays(products.kernels), found, strict=True):
         assert kernel_gradient.shape == kernel.shape
-        assert np.vdot(kernel_gradient, kernel) == pytest.approx(value, rel=1e-3, abs=1e-2)
-        if x_gradient is not None:
-            assert x_gradient.shape == x.shape
-            assert np.vdot(x_gradient, x) == pytest.approx(value, rel=1e-3, abs=1e-2)
-
-
-def to_arrays(tensors):
-    """Return tensors as arrays, None as it is."""
-    return [None if each is None else keras.ops.convert_to_numpy(each) for each in tensors]
+        assert np.vdot(kernel_gradient, kernel) == pytest.approx(value, rel=1e-3)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its steps are one dispatch")
 def test_bare_products_are_taken_in_every_step():
     import tensorflow as tf
 
-    taken = tf.Variable(tf.fill([8], -1))
     count = tf.Variable(0)
 
-    def numbered(layer):
-        """Return a product that notes which layer it is of."""
+    def counted(x, kernel):
+        """Return a product that is counted when it is taken."""
+        with tf.control_dependencies([count.assign_add(1)]):
+            return tf.matmul(x, kernel)
 
-        def product(x, kernel):
-            with tf.control_dependencies([x]):
-                place = count.assign_add(1)
-            with tf.control_dependencies([taken[place - 1].assign(layer)]):
-                return tf.matmul(x, kernel)
-
-        return product
-
-    arrays = [tuple(tf.ones((3, 3)) for _ in range(3))] * 2
-    steps = bare._compiled([numbered(0), numbered(1)])
-    steps(arrays, np.int32(3))
-    assert taken.numpy().tolist() == [0, 1, 0, 1, 0, 1, -1, -1]
+    ones = tf.ones((3, 3))
+    steps = bare._compiled([counted] * 2)
+    steps(ones, [ones, ones], ones, np.int32(3))
+    assert int(count) == 6
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others have no order")
-def test_bare_products_have_the_order_of_a_step():
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others have no loop")
+def test_a_bare_step_has_its_output_before_any_gradient():
     import tensorflow as tf
 
-    def comes_before(first, second):
-        """Return whether the one operation must end before the other begins."""
-        found, new = set(), [second.op]
+    def needed(tensor):
+        """Return the operations that end before this one begins."""
+        found, new = set(), [tensor.op]
         while new:
             op = new.pop()
             ops = {each.op for each in op.inputs} | set(op.control_inputs)
             new += ops - found
             found |= ops
-        return first.op in found
+        return found
+
+    outputs = []
+
+    def product(x, kernel):
+        outputs.append(tf.matmul(x, kernel))
+        return outputs[-1]
 
     with tf.Graph().as_default():
-        arrays = [tuple(tf.ones((3, 3)) for _ in range(3)) for _ in range(3)]
-        former = [tf.ones(2)]
-        found = bare._tensorflow_products([keras.ops.matmul] * 3, arrays, former)
-        *forward, dx2, dk2, dx1, dk1, dk0 = found
-        chain = [*former, *forward, dx2, dx1, dk0]
-        assert all(map(comes_before, chain[:-1], chain[1:]))
-        assert comes_before(forward[-1], dk2) and comes_before(dx2, dk1)
-        # What a step may do at the same time.
-        assert not comes_before(dx2, dk2) and not comes_before(dk2, dx2)
-        assert not comes_before(dk2, dx1)
+        ones = tf.ones((3, 3))
+        found = bare._tensorflow_products([product] * 3, ones, [ones] * 3, ones)
+        assert len(outputs) == len(found) == 3
+        assert all(outputs[-1].op in needed(gradient) for gradient in found)
 
 
 def test_bare_prediction_is_the_encoder_s_products(monkeypatch):
