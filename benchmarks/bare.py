@@ -4,7 +4,7 @@ The step of a linear network: each layer's product of what the layer below gave,
 gradient of the last one each layer's gradient of its kernel and (but for the first) of its input;
 no bias, no activation, no loss, no optimiser, no data. So products come in a step's own order and
 find in the caches what they find there in training; of arrays of their own, in memory, they take
-6 % longer for FcDEC and 25 % for ConvIDEC on a CPU. Under TensorFlow many steps are one dispatch,
+some 5 % longer for FcDEC and 15 % for ConvIDEC on a CPU. Under TensorFlow many steps are one dispatch,
 as in training. Under JAX each is one, all queued at once, which on a GPU may leave gaps that ours
 don't have.
 """
@@ -39,7 +39,7 @@ class BareLayers:
         ends = models[0].inputs[0].shape, models[-1].outputs[0].shape
         self.x, self.gradient = (_drawn(rng, (batch_size, *shape[1:]), 1.0) for shape in ends)
         self.kernels = [
-            # So large that no product of all layers is too large or too small for float32.
+            # Scaled so that values keep their size through all layers.
             _drawn(rng, layer.kernel.shape, math.prod(layer.kernel.shape[:-1]) ** -0.5)
             for layer in weighted
         ]
@@ -47,11 +47,11 @@ class BareLayers:
 
     def run(self, n_steps: int) -> None:
         """Do the products of so many steps, at least one, and wait for their end."""
-        gradients = self.kernel_gradients(n_steps)
-        keras.ops.convert_to_numpy(gradients[0][0])  # of a call that returns all at once
+        results = self.results(n_steps)
+        keras.ops.convert_to_numpy(results[0][0])  # of a call that returns all at once
 
-    def kernel_gradients(self, n_steps: int) -> list[Any]:
-        """Return the last step's gradients of all kernels, the last layer's first."""
+    def results(self, n_steps: int) -> list[Any]:
+        """Return the last step's output and gradients of all kernels, the last layer's first."""
         with backend.products_in("float32"):
             return self._steps(self.x, self.kernels, self.gradient, np.int32(n_steps))
 
@@ -63,7 +63,7 @@ def _drawn(rng: np.random.Generator, shape: Sequence[int], std: float) -> Any:
 def _linear_maps(layers: Sequence[Any]) -> list[Linear]:
     """Return the map of each layer with a kernel, after the reshaping, padding or cropping below.
 
-    Such layers above the last kernel, of the output, are left out.
+    None of our networks has such a layer above its last kernel.
     """
     maps, below = [], []
     for layer in layers:
@@ -93,7 +93,7 @@ def _linear(layer: Any) -> Linear:
 
 
 def _compiled(maps: Sequence[Linear]) -> Callable[..., Any]:
-    """Return so many steps as a call that returns the last one's gradients of all kernels."""
+    """Return so many steps as a call that returns the last one's output and gradients."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -122,7 +122,7 @@ def _compiled(maps: Sequence[Linear]) -> Callable[..., Any]:
                 rows = tf.identity(x)
             return index + 1, *_tensorflow_products(maps, rows, kernels, gradient)
 
-        first = 0, *(tf.zeros(kernel.shape) for kernel in reversed(kernels))
+        first = 0, *(tf.zeros(each.shape) for each in (gradient, *reversed(kernels)))
         return tf.while_loop(lambda i, *_: i < n_steps, body, first, parallel_iterations=1)[1:]
 
     return tf.function(looped, autograph=False)
@@ -135,7 +135,7 @@ def _jax_products(maps: Sequence[Linear], x: Any, kernels: Any, gradient: Any) -
     for linear, kernel in zip(maps, kernels, strict=True):
         x, pull_back = jax.vjp(linear, x, kernel)
         pull_backs.append(pull_back)
-    found = []
+    found = [x]  # else nobody needs the last product
     for pull_back in reversed(pull_backs):
         gradient, kernel_gradient = pull_back(gradient)
         found.append(kernel_gradient)
@@ -155,7 +155,7 @@ def _tensorflow_products(maps: Sequence[Linear], x: Any, kernels: Any, gradient:
     # A step has its loss before any gradient.
     with tf.control_dependencies([x]):
         gradient = tf.identity(gradient)
-    found = []
+    found = [x]  # else nobody needs the last product
     for tape, x, kernel, y in reversed(tapes):
         # Nobody asks for the gradient of the first layer's input: TensorFlow leaves it out.
         gradient, kernel_gradient = tape.gradient(y, [x, kernel], output_gradients=gradient)

@@ -207,7 +207,8 @@ def fused(function: Callable[..., Any], *, has_gradient: bool = True) -> Callabl
         Of a module, and pure: what is compiled of it is kept for the life of the process and shared
         by all networks. Without a gradient, its last argument and its results are float, with rows.
     has_gradient : bool, default=True
-        False where no gradient passes through it: a fit then leaves nothing behind.
+        False where no gradient passes through it: a fit on shapes seen before then leaves nothing
+        behind.
     """
     return _of_engine("fused")(function, has_gradient=has_gradient)
 

@@ -411,6 +411,7 @@ def test_failure_of_openml_is_one_line(tmp_path, monkeypatch, caches):
         (gzip.compress(b"{}" * 99)[:-9], "<urlopen error no network>"),
         (gzip.compress(b"{}"), r"'.*' must be OpenML's own files; got KeyError.* Delete it\."),
     ],
+    ids=["no gzip", "cut off", "another"],  # the bytes hold the time, which differs among workers
 )
 def test_damage_to_what_openml_sent_is_one_line(tmp_path, monkeypatch, caches, content, reason):
     kept = caches / "sklearn/openml/openml.org/api/v1/json/data/41082.gz"

@@ -1,3 +1,4 @@
+import functools
 import gc
 import weakref
 
@@ -240,20 +241,27 @@ def test_convolutions_train_alike_in_dispatches_and_in_a_loop(is_in_file, monkey
 
 
 @on_jax_and_cpu
-def test_an_interrupted_block_keeps_the_steps_that_were_done(monkeypatch):
-    entry, n_entries = backend.engine().host_entry, []
+@pytest.mark.parametrize(
+    ("place", "call", "n_done"),
+    [("host_entry", 6, 5), ("jax.block_until_ready", 6, 6), ("_logs", 2, 8), ("_logs", 1, 4)],
+)
+def test_an_interrupted_block_keeps_the_steps_that_were_done(place, call, n_done, monkeypatch):
+    *names, name = place.split(".")
+    holder = functools.reduce(getattr, names, backend.engine())
+    original, calls_ = getattr(holder, name), []
 
-    def interrupting(batches, index):
-        n_entries.append(index)
-        if len(n_entries) == 6:
+    def interrupting(*args):
+        calls_.append(1)
+        if len(calls_) == call:
             raise KeyboardInterrupt
-        return entry(batches, index)
+        return original(*args)
 
-    monkeypatch.setattr(backend.engine(), "host_entry", interrupting)
+    monkeypatch.setattr(holder, name, interrupting)
+    monkeypatch.setattr(training, "BLOCK_STEPS", 4)
     model, batches = conv_model()
     with pytest.raises(KeyboardInterrupt):
-        model.fit_steps(batches, steps_per_epoch=4, n_steps=8)
-    assert int(model.optimizer.iterations) == 5
+        model.fit_steps(batches, steps_per_epoch=8, n_steps=8)
+    assert int(model.optimizer.iterations) == n_done
     assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in model.trainable_variables)
     assert np.array_equal(ops.convert_to_numpy(model.data), IMAGES)
 
