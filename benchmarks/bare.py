@@ -4,9 +4,10 @@ The step of a linear network: each layer's product of what the layer below gave,
 gradient of the last one each layer's gradient of its kernel and (but for the first) of its input;
 no bias, no activation, no loss, no optimiser, no data. So products come in a step's own order and
 find in the caches what they find there in training; of arrays of their own, in memory, they take
-some 5 % longer for FcDEC and 15 % for ConvIDEC on a CPU. Under TensorFlow many steps are one dispatch,
-as in training. Under JAX each is one, all queued at once, which on a GPU may leave gaps that ours
-don't have.
+some 5 % longer for FcDEC and 15 % for ConvIDEC on a CPU.
+
+Under TensorFlow many steps are one dispatch, as in training. Under JAX each is one, all queued at
+once, which on a GPU may leave gaps that ours don't have.
 """
 
 import functools

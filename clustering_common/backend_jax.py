@@ -86,7 +86,7 @@ def own_train_function(model: Any, step: Step) -> Callable[..., Any] | None:
             for index in range(int(n_steps[0])):
                 former = moving
                 moving = one_step(former, held, host_entry(batches, index))
-                jax.block_until_ready(former)  # two states at most: nothing is donated
+                jax.block_until_ready(former)  # nothing is donated, so queue no more than two
             return _logs(model, moving), _joined(model, moving, held)
         finally:
             # What Keras puts back when Ctrl-C is heard here: the last whole step.
