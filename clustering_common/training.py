@@ -1,8 +1,7 @@
 """Training that stays on the device: many mini-batches in one compiled call of ``Model.fit``.
 
 ``keras.Model.fit`` is fed blocks of mini-batches, as sample indices where the data is resident on
-the device and as rows where it is not. One block is one dispatch, or one for each step where an
-engine has none faster (`clustering_common.backend.own_train_function`).
+the device and as rows where it is not. A block is one dispatch, or one a step where that is faster.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -72,13 +71,15 @@ class _Plan:
     ----------
     steps_per_epoch, block_steps, n_steps : int
         The last block of an epoch and the last epoch are shorter where they don't divide.
-    blocks_per_epoch : int
+    blocks_per_epoch, block_entries : int
+        A block has two entries at least: of one alone XLA makes a program that rounds otherwise.
     """
 
     steps_per_epoch: int
     block_steps: int
     n_steps: int
     blocks_per_epoch: int
+    block_entries: int
 
     @property
     def n_epochs(self) -> int:
@@ -109,14 +110,12 @@ class SteppedModel(WatchedModel):
         Of a training step, about: on a CPU they limit how many make a block.
     """
 
-    train_function: Any  # Keras's, None until it is made
-
     def __init__(self, *, precision: str = "float32", **kwargs: Any):
         super().__init__(**kwargs)
         self.precision = precision
         self.fixed: list[Any] = []
         self.step_operations = 1.0
-        self._plan = _Plan(1, 1, 0, 1)
+        self._plan = _Plan(1, 1, 0, 1, 1)
 
     def add_resident(self, array: np.ndarray, name: str, fixed: bool = True) -> Any:
         """Put ``array`` on the device and return the variable that holds it."""
@@ -152,11 +151,9 @@ class SteppedModel(WatchedModel):
         """Make what ``Model.fit`` calls for each block, unless it is made."""
         if self.train_function is not None and not force:
             return
-        own = backend.own_train_function(self, super().train_step)
-        if own is None:
+        self.train_function: Any = backend.own_train_function(self, super().train_step)
+        if self.train_function is None:
             super().make_train_function(force)
-        else:
-            self.train_function = own
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
         """Do nothing: all is built, and Keras would lose the block that it reads for it."""
@@ -219,7 +216,9 @@ class SteppedModel(WatchedModel):
         most = max(1, min(BLOCK_STEPS, int(fitting), BLOCK_BYTES // step_bytes))
         longest = min(steps_per_epoch, n_steps)
         n_blocks = -(-longest // most)
-        return _Plan(steps_per_epoch, -(-longest // n_blocks), n_steps, n_blocks)
+        block_steps = -(-longest // n_blocks)
+        n_entries = max(block_steps, min(2, BLOCK_BYTES // step_bytes))
+        return _Plan(steps_per_epoch, block_steps, n_steps, n_blocks, n_entries)
 
 
 def _blocks(batches: Callable[[int, int], Any], plan: _Plan, first_step: int) -> Iterator[Any]:
@@ -231,7 +230,7 @@ def _blocks(batches: Callable[[int, int], Any], plan: _Plan, first_step: int) ->
             stop = min(start + plan.block_steps, end)
             # Of a resumed epoch the blocks that were done come again without steps.
             start = min(max(start, first_step), stop)
-            yield (_padded(batches, start, stop, plan.block_steps),)
+            yield (_padded(batches, start, stop, plan.block_entries),)
 
 
 def _padded(batches: Callable[[int, int], Any], start: int, stop: int, size: int) -> Any:
@@ -295,8 +294,7 @@ def row_chunks(X: Any) -> Iterable[tuple[np.ndarray, int]]:
     for start in range(0, X.shape[0], ROWS_PER_CALL):
         part = X[start : start + ROWS_PER_CALL]
         rows = np.asarray(part.toarray() if hasattr(part, "toarray") else part, np.float32)
-        n_rows = len(rows)
-        if n_rows < ROWS_PER_CALL:
+        if (n_rows := len(rows)) < ROWS_PER_CALL:
             padding = np.zeros((ROWS_PER_CALL - n_rows, *rows.shape[1:]), np.float32)
             rows = np.concatenate([rows, padding])
         yield rows, n_rows
