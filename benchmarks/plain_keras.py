@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras.src.legacy.preprocessing.image import ImageDataGenerator  # public in tf.keras alone
 
-from benchmarks.rows import Arm, Row, main, paired, ratio_row
+from benchmarks.rows import WARM_STEPS, Arm, Row, main, paired, ratio_row
 from benchmarks.training_step import (
     BATCH,
     N_SAMPLES,
@@ -138,7 +138,7 @@ def rows(quick: bool) -> list[Row]:
         ("clustering", lambda: clustering_model("FcDEC", True), plain_clustering),
     ):
         arms = {"ours": fit_of(ours()), **{name: plain(way) for name, way in ways.items()}}
-        seconds = paired(arms, rounds, 0, n_steps)
+        seconds = paired(arms, rounds, 0, n_steps, WARM_STEPS)
         for name in ways:
             mine, theirs = 1e3 * seconds["ours"], 1e3 * seconds[name]
             found.append(

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from benchmarks.bare import BareLayers
-from benchmarks.rows import Arm, Row, main, paired, ratio_row
+from benchmarks.rows import WARM_STEPS, Arm, Row, main, paired, ratio_row
 from clustering_common import backend
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule, SteppedModel
@@ -98,7 +98,7 @@ def networks_of(model: Any) -> list[keras.Model]:
     return [model.encoder] if decoder is None else [model.encoder, decoder]
 
 
-def phase_rows(name: str, make: Any, rounds: int, n_steps: int) -> list[Row]:
+def phase_rows(name: str, make: Any, rounds: int, n_steps: int, warm_steps: int = 1) -> list[Row]:
     """Return the rows of one phase, with and without augmentation, against its bare products."""
     plain, augmented = make(False), make(True)
     arms = {
@@ -106,7 +106,7 @@ def phase_rows(name: str, make: Any, rounds: int, n_steps: int) -> list[Row]:
         "augmented": steps_of(augmented),
         "bare": BareLayers(networks_of(plain), BATCH).run,
     }
-    found = paired(arms, rounds, 0, n_steps)
+    found = paired(arms, rounds, 0, n_steps, warm_steps)
     bare, words = found["bare"], {"yardstick": "bare products", "meaning": "share of the bare rate"}
     rows = [
         ratio_row(f"{name}{suffix}", 1e3 * found[arm], 1e3 * bare, bare / found[arm], "ms", **words)
@@ -145,14 +145,15 @@ def rows(quick: bool) -> list[Row]:
     return found
 
 
-def _effort(name: str, quick: bool) -> tuple[int, int]:
-    """Return rounds, and steps of an arm in each: short rounds, as the machine is shared.
+def _effort(name: str, quick: bool) -> tuple[int, int, int]:
+    """Return rounds, steps of an arm in each, and steps before: short rounds on a shared machine.
 
-    With the paper's settings a block of a fit has about 70 dense steps, or some convolutional ones.
+    With the paper's settings a block of a fit has about 70 dense steps, or some convolutional ones,
+    each so long that it matters little to which thread TensorFlow hands its operations.
     """
     if name.startswith("Conv"):
-        return 5 if quick else 51, 4
-    return 5 if quick else 21, 35
+        return 5 if quick else 51, 4, 1
+    return 11 if quick else 21, 35, WARM_STEPS
 
 
 if __name__ == "__main__":

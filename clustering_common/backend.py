@@ -225,6 +225,17 @@ def normal(shape: tuple[int, ...], seed: keras.random.SeedGenerator) -> Any:
     return _of_engine("normal")(shape, seed)
 
 
+def squared_distances(points: Any, centers: Any) -> Any:
+    """Return |x_i - m_j|^2, (n_points, n_centers), from differences, so that none is cancelled.
+
+    Parameters
+    ----------
+    points : tensor of shape (n_points, n_dims)
+    centers : tensor or keras.Variable of shape (n_centers, n_dims)
+    """
+    return _of_engine("squared_distances")(points, centers)
+
+
 def sync(model: Any) -> None:
     """Bring the model's variables up to date inside a callback: JAX keeps them in the loop."""
     _of_engine("sync")(model)

@@ -5,11 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-
-def squared_distances(embedding: Any, centers: Any) -> Any:
-    """Return |z_i - mu_j|^2, (n_samples, n_clusters)."""
-    difference = ops.expand_dims(embedding, 1) - ops.expand_dims(centers, 0)
-    return ops.sum(ops.square(difference), axis=2)
+from clustering_common import backend
 
 
 def log_soft_assignment(embedding: Any, centers: Any, alpha: float = 1.0) -> Any:
@@ -29,7 +25,7 @@ def log_soft_assignment(embedding: Any, centers: Any, alpha: float = 1.0) -> Any
     -------
     tensor of shape (n_samples, n_clusters)
     """
-    kernel = ops.log1p(squared_distances(embedding, centers) / alpha)
+    kernel = ops.log1p(backend.squared_distances(embedding, centers) / alpha)
     return ops.log_softmax(-(alpha + 1) / 2 * kernel, axis=1)
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from keras import ops
 
+from clustering_common import backend, backend_defaults
 from clustering_common.backend import to_numpy
 from dec_da.assignment import (
     ClusteringLayer,
     kl_divergence,
     log_soft_assignment,
-    squared_distances,
     target_distribution,
 )
 from tests.reference import naive_kl, naive_soft_assignment, naive_target
@@ -97,8 +97,32 @@ def test_equal_to_naive_loops(alpha):
 
 
 def test_squared_distances():
-    distances = to_numpy(squared_distances(ops.array([[0.0, 0], [3, 4]]), ops.array([[0.0, 0]])))
-    assert distances.tolist() == [[0.0], [25.0]]
+    points, centers = ops.array([[0.0, 0], [3, 4]]), ops.array([[0.0, 0]])
+    assert to_numpy(backend.squared_distances(points, centers)).tolist() == [[0.0], [25.0]]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others have one way alone")
+@pytest.mark.parametrize(("n_centers", "n_dims"), [(10, 10), (3, 7), (1, 1), (64, 64), (65, 2)])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_quick_distances_have_the_bits_of_plain_ones(n_centers, n_dims, scale):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(n_dims)
+    # Far from zero beside their distances: what expands the square would lose them.
+    points = tf.constant(scale + rng.normal(size=(256, n_dims)).astype(np.float32))
+    centers = tf.constant(scale + rng.normal(size=(n_centers, n_dims)).astype(np.float32))
+    upstream = tf.constant(rng.normal(size=(256, n_centers)).astype(np.float32))
+
+    @tf.function(autograph=False)
+    def of(distances):
+        with tf.GradientTape() as tape:
+            tape.watch([points, centers])
+            found = distances(points, centers)
+        return found, *tape.gradient(found, [points, centers], output_gradients=upstream)
+
+    ours, plain = of(backend.squared_distances), of(backend_defaults.squared_distances)
+    for mine, theirs in zip(ours, plain, strict=True):
+        np.testing.assert_array_equal(to_numpy(mine), to_numpy(theirs))
 
 
 def test_f_runs_over_the_whole_data_set():

@@ -14,6 +14,7 @@ from clustering_common.seeds import SeedStream
 from dec_da import presets
 from dec_da.autoencoders import conv_autoencoder, dense_autoencoder
 from kingdra_cluster.agreement_graph import agreement_buckets
+from tests.graphs import before
 from tests.reference import reference_buckets
 
 
@@ -148,16 +149,6 @@ def test_every_bare_product_is_taken_in_every_step(method):
 def test_a_bare_step_has_its_output_before_any_gradient():
     import tensorflow as tf
 
-    def needed(tensor):
-        """Return the operations that end before this one begins."""
-        found, new = set(), [tensor.op]
-        while new:
-            op = new.pop()
-            ops = {each.op for each in op.inputs} | set(op.control_inputs)
-            new += ops - found
-            found |= ops
-        return found
-
     outputs = []
 
     def product(x, kernel):
@@ -168,7 +159,7 @@ def test_a_bare_step_has_its_output_before_any_gradient():
         ones = tf.ones((3, 3))
         found = bare._tensorflow_products([product] * 3, ones, [ones] * 3, ones)
         assert len(outputs) == 3 and found[0] is outputs[-1]
-        assert all(outputs[-1].op in needed(gradient) for gradient in found[1:])
+        assert all(outputs[-1].op in before(gradient.op) for gradient in found[1:])
 
 
 def test_bare_prediction_is_the_encoder_s_products(monkeypatch):
@@ -193,9 +184,9 @@ def test_bare_prediction_is_the_encoder_s_products(monkeypatch):
 def test_rows_of_a_phase_compare_what_they_name(monkeypatch):
     seconds = {"plain": 0.010, "augmented": 0.012, "bare": 0.009}
 
-    def paired(arms, rounds, few, many):
-        assert (list(arms), rounds, few, many) == (list(seconds), 2, 0, 3)
-        return {name: np.full(rounds, each) for name, each in seconds.items()}
+    def paired(arms, *effort):
+        assert (list(arms), *effort) == (list(seconds), 2, 0, 3, 7)
+        return {name: np.full(effort[0], each) for name, each in seconds.items()}
 
     monkeypatch.setattr(training_step, "paired", paired)
     made = []
@@ -204,7 +195,7 @@ def test_rows_of_a_phase_compare_what_they_name(monkeypatch):
         made.append(is_augmented)
         return training_step.clustering_model("FcDEC", is_augmented, n_samples=8)
 
-    found = training_step.phase_rows("FcDEC", make, 2, 3)
+    found = training_step.phase_rows("FcDEC", make, 2, 3, 7)
     assert made == [False, True]
     assert [row.name for row in found] == ["FcDEC", "FcDEC, augmented", "FcDEC, augmented"]
     ratios = [row.ratio[0] for row in found]
@@ -213,11 +204,19 @@ def test_rows_of_a_phase_compare_what_they_name(monkeypatch):
     np.testing.assert_allclose([row.yardstick_value for row in found], [9, 9, 10])
 
 
+def test_arms_warm_up_before_they_are_timed():
+    ran = {"ours": [], "bare": []}
+    arms = {name: steps.append for name, steps in ran.items()}
+    found = rows.paired(arms, 2, 0, 3, warm_steps=7)
+    assert ran == {"ours": [3] * 5, "bare": [3] * 5}
+    assert {name: len(seconds) for name, seconds in found.items()} == {"ours": 2, "bare": 2}
+
+
 @pytest.mark.parametrize("quick", [True, False])
 def test_every_phase_of_every_method_is_measured(quick, monkeypatch):
     named = []
     monkeypatch.setattr(
-        training_step, "phase_rows", lambda name, make, rounds, n_steps: [named.append(name)]
+        training_step, "phase_rows", lambda name, make, *effort: [named.append(name)]
     )
     training_step.rows(quick)
     assert named == [f"{family} pretraining step" for family in ("Fc", "Conv")] + [

@@ -1,0 +1,76 @@
+"""Optimisers under TensorFlow: updates of one pass, in an order that copies no weight."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def prepare_optimizer(optimizer: Any) -> None:
+    """Let Adam and SGD change each weight in one pass, and the graph be forgotten after use.
+
+    Keras writes Adam as eight operations, a pass over memory each; TensorFlow's own kernels of the
+    same formulas make one (249 ms to 80 ms for 48 million weights on two cores).
+
+    Keras also sums the gradients over replicas where there is but one, in a way that TensorFlow
+    registers for ever, with the graph and all weights in it: each fit would keep some 15 bytes a
+    weight.
+    """
+    if tf.distribute.has_strategy():
+        return
+    optimizer._all_reduce_sum_gradients = list
+    kind = type(optimizer)
+    if kind in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad:
+        optimizer.update_step = functools.partial(_adam_step, optimizer)
+    elif kind is keras.optimizers.SGD and optimizer.momentum:
+        optimizer._all_reduce_sum_gradients = _after_the_layer_below
+        optimizer.update_step = functools.partial(_momentum_step, optimizer)
+
+
+def _after_the_layer_below(gradients: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Return (gradient, variable) pairs; a kernel's waits for that of the bias of the layer below.
+
+    The layer's product with its kernel comes before that one. TensorFlow would copy a weight that
+    is still read in order to change it: of FcDEC's step some 3 %. (Adam's steps gain nothing.)
+    """
+    ordered: list[tuple[Any, Any]] = []
+    below: Any = None
+    for gradient, variable in gradients:
+        if below is not None and len(variable.shape) > 1:
+            with tf.control_dependencies([below]):
+                gradient = tf.identity(gradient)
+        ordered.append((gradient, variable))
+        below = gradient
+    return ordered
+
+
+def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    """Do what ``keras.optimizers.Adam.update_step`` does."""
+    position = optimizer._get_variable_index(variable)
+    n_updates = tf.cast(optimizer.iterations.value + 1, variable.dtype)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=optimizer._momentums[position].value.handle,
+        v=optimizer._velocities[position].value.handle,
+        beta1_power=tf.pow(tf.cast(optimizer.beta_1, variable.dtype), n_updates),
+        beta2_power=tf.pow(tf.cast(optimizer.beta_2, variable.dtype), n_updates),
+        lr=tf.cast(learning_rate, variable.dtype),
+        beta1=optimizer.beta_1,
+        beta2=optimizer.beta_2,
+        epsilon=optimizer.epsilon,
+        grad=tf.cast(gradient, variable.dtype),
+    )
+
+
+def _momentum_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    """Do what ``keras.optimizers.SGD.update_step`` does."""
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=variable.handle,
+        accum=optimizer.momentums[optimizer._get_variable_index(variable)].value.handle,
+        lr=tf.cast(learning_rate, variable.dtype),
+        grad=tf.cast(gradient, variable.dtype),
+        momentum=optimizer.momentum,
+        use_nesterov=optimizer.nesterov,
+    )
