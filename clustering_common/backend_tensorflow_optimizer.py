@@ -1,4 +1,4 @@
-"""Optimisers under TensorFlow: updates of one pass, in an order that copies no weight."""
+"""Optimisers under TensorFlow: updates of one pass, in an order that keeps threads busy."""
 
 import functools
 from collections.abc import Iterable
@@ -20,30 +20,30 @@ def prepare_optimizer(optimizer: Any) -> None:
     """
     if tf.distribute.has_strategy():
         return
-    optimizer._all_reduce_sum_gradients = list
+    optimizer._all_reduce_sum_gradients = _inputs_first
     kind = type(optimizer)
     if kind in (keras.optimizers.Adam, keras.optimizers.AdamW) and not optimizer.amsgrad:
         optimizer.update_step = functools.partial(_adam_step, optimizer)
     elif kind is keras.optimizers.SGD and optimizer.momentum:
-        optimizer._all_reduce_sum_gradients = _after_the_layer_below
         optimizer.update_step = functools.partial(_momentum_step, optimizer)
 
 
-def _after_the_layer_below(gradients: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Return (gradient, variable) pairs; a kernel's waits for that of the bias of the layer below.
+def _inputs_first(gradients: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Return (gradient, variable) pairs; kernels' gradients come after those of layers' inputs.
 
-    The layer's product with its kernel comes before that one. TensorFlow would copy a weight that
-    is still read in order to change it: of FcDEC's step some 3 %. (Adam's steps gain nothing.)
+    Each of the two products takes all threads, so that they are sooner done one by one, and what
+    waits for a layer's input goes on. And nothing reads a kernel after the latter: TensorFlow would
+    copy a weight that is still read in order to change it. 4 % of FcDEC's step, 2 % of FcIDEC's.
     """
-    ordered: list[tuple[Any, Any]] = []
-    below: Any = None
-    for gradient, variable in gradients:
-        if below is not None and len(variable.shape) > 1:
-            with tf.control_dependencies([below]):
-                gradient = tf.identity(gradient)
-        ordered.append((gradient, variable))
-        below = gradient
-    return ordered
+    pairs = list(gradients)
+    for gradient, _ in pairs:
+        product = getattr(gradient, "op", None)  # None where nothing is traced
+        # Without a consumer nothing comes after it, and no order can be a circle.
+        if product is not None and product.type == "MatMul" and not gradient.consumers():
+            upstream = product.inputs[1]
+            others = {op for op in upstream.consumers() if op.type == "MatMul"} - {product}
+            product._add_control_inputs(list(others))
+    return pairs
 
 
 def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from keras.optimizers import SGD, Adam
 
 from clustering_common import backend
 from tests.graphs import before
@@ -38,7 +39,7 @@ def traced_step(optimizer, prepare):
 
 def updates_while_read(graph):
     """Return how many updates of the graph may come while a product still reads the weight."""
-    updates = [op for op in graph.get_operations() if op.type == "ResourceApplyKerasMomentum"]
+    updates = [op for op in graph.get_operations() if op.type.startswith("ResourceApply")]
     assert len(updates) == 6
     n_early = 0
     for update in updates:
@@ -56,16 +57,30 @@ def readers(read):
         yield op
 
 
-def test_no_weight_is_changed_while_a_product_reads_it():
-    sgd = keras.optimizers.SGD(0.1, momentum=0.9)
-    assert updates_while_read(traced_step(sgd, backend.prepare_optimizer)) == 0
+@pytest.mark.parametrize("make", [lambda: SGD(0.1, momentum=0.9), lambda: Adam(0.1)])
+def test_no_weight_is_changed_while_a_product_reads_it(make):
+    assert updates_while_read(traced_step(make(), backend.prepare_optimizer)) == 0
 
     def unordered(optimizer):
         backend.prepare_optimizer(optimizer)
         optimizer._all_reduce_sum_gradients = list
 
     # The two layers with one below: their inputs' gradients are products with their kernels.
-    assert updates_while_read(traced_step(keras.optimizers.SGD(0.1, 0.9), unordered)) == 2
+    assert updates_while_read(traced_step(make(), unordered)) == 2
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize("options", [{"clipnorm": 1.0}, {"global_clipnorm": 1.0}])
+def test_gradients_that_are_no_products_are_left_as_they_are(options, run_eagerly):
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5), keras.layers.Dense(3)])
+    optimizer = SGD(0.1, momentum=0.9, **options)
+    optimizer.build(network.trainable_variables)
+    backend.prepare_optimizer(optimizer)
+    network.compile(optimizer, "mse", run_eagerly=run_eagerly)
+    old_weights = network.get_weights()
+    network.fit(np.ones((8, 4)), np.ones((8, 3)), verbose=0)
+    for old, new in zip(old_weights, network.get_weights(), strict=True):
+        assert (old != new).any()
 
 
 def test_the_order_changes_no_bit():
@@ -76,7 +91,7 @@ def test_the_order_changes_no_bit():
         )
         rng = np.random.default_rng(0)
         network.set_weights([rng.normal(size=w.shape) for w in network.get_weights()])
-        optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+        optimizer = SGD(0.1, momentum=0.9)
         optimizer.build(network.trainable_variables)
         backend.prepare_optimizer(optimizer)
         if make:
