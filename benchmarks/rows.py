@@ -12,7 +12,8 @@ from clustering_common.cli import table
 
 Arm = Callable[[int], Any]
 # TensorFlow takes each operation for a long one, to be handed to another thread, until a mean that
-# forgets a tenth a run says otherwise: some 90 steps, of the 20,000 of a training.
+# forgets a tenth a run says otherwise: some 90 steps, of up to 20,000 of a training. It matters
+# where a step takes milliseconds.
 WARM_STEPS = 100
 
 
@@ -75,10 +76,10 @@ def paired(
     arms : mapping of str to callable
         Each runs so many steps and returns when they are done.
     rounds, few, many : int
-        Rounds after those to warm up; steps of the short and of the long run, the short one 0 for
-        arms without a start.
+        Rounds that count; steps of the short and of the long run, the short one 0 for arms without
+        a start.
     warm_steps : int, default=1
-        That an arm runs before at least, in whole rounds.
+        Steps that each arm runs first, rounded up to whole rounds, none of which counts.
     """
     for arm in arms.values():
         for _ in range(0, warm_steps, many):

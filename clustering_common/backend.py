@@ -226,7 +226,7 @@ def normal(shape: tuple[int, ...], seed: keras.random.SeedGenerator) -> Any:
 
 
 def squared_distances(points: Any, centers: Any) -> Any:
-    """Return |x_i - m_j|^2, (n_points, n_centers), from differences, so that none is cancelled.
+    """Return |x_i - m_j|^2, (n_points, n_centers), from differences, so that no digits cancel.
 
     Parameters
     ----------

@@ -21,21 +21,21 @@ from clustering_common.backend_tensorflow_xla import normal as normal
 JIT_COMPILE = False
 LARGE_BYTES = 2**20  # of an array whose second copy counts
 ALIGNMENT = 64  # bytes
-FEW = 64  # centres or dimensions at most, where 0/1 products are sooner than broadcasting
+FEW = 2**14  # multiply-adds a point at most, where 0/1 products are sooner than broadcasting
 PRECISIONS = ("float32", "tf32")
 
 
 def many_steps(model: Any, step: Step, data: Any) -> Any:
     """Run the steps in one ``tf.while_loop``."""
     n_steps, batches = data[0]
-    n_steps = n_steps[0]
+    last = n_steps[0]
 
     def body(index: Any) -> Any:
         """Train on one mini-batch."""
         step((entry(batches, index),))
         return (index + 1,)
 
-    tf.while_loop(lambda index: index < n_steps, body, [tf.constant(0, n_steps.dtype)])
+    tf.while_loop(lambda index: index < last, body, [tf.constant(0, last.dtype)])
     return model.get_metrics_result()
 
 
@@ -127,24 +127,32 @@ def squared_distances(points: Any, centers: Any) -> Any:
     """Return the bits of `backend_defaults.squared_distances`, on a CPU sooner where few suffice.
 
     TensorFlow broadcasts numbers one at a time, there and back; products with zeros and ones, which
-    are exact on a CPU, repeat 256 points ten times in a tenth of the time.
+    are exact on a CPU for finite numbers, repeat 256 points ten times in a tenth of the time.
     """
     n_centers, n_dims = centers.shape
-    if device_kind() != "CPU" or max(n_centers, n_dims) > FEW:
+    if (
+        device_kind() != "CPU"
+        or None in (n_centers, n_dims)
+        or n_centers * n_dims * max(n_centers, n_dims) > FEW
+    ):
         return backend_defaults.squared_distances(points, centers)
     points, centers = tf.convert_to_tensor(points), tf.convert_to_tensor(centers)
     cube = (-1, n_centers, n_dims)
-    with record.stop_recording():
+
+    def differences() -> Any:
+        """Return all differences, a row a point."""
         repeat = tf.constant(np.tile(np.eye(n_dims), (1, n_centers)), points.dtype)
-        difference = tf.matmul(points, repeat) - tf.reshape(centers, (1, -1))
-        found = tf.reduce_sum(tf.reshape(tf.square(difference), cube), axis=2)
+        return tf.matmul(points, repeat) - tf.reshape(centers, (1, -1))
 
     def gradients(upstream: Any) -> Any:
-        """Return those of points and centres."""
+        """Return those of points and centres, of which a second tape can take gradients."""
         stretch = tf.constant(np.repeat(np.eye(n_centers), n_dims, axis=1), points.dtype)
-        each = tf.reshape(tf.matmul(upstream, stretch) * (2 * difference), cube)
+        # Differences anew: a graph takes them once.
+        each = tf.reshape(tf.matmul(upstream, stretch) * (2 * differences()), cube)
         return tf.reduce_sum(each, axis=1), -tf.reduce_sum(each, axis=0)
 
+    with record.stop_recording():
+        found = tf.reduce_sum(tf.reshape(tf.square(differences()), cube), axis=2)
     # tf.custom_gradient would keep this function for ever, and with it the graph.
     record.record_operation("SquaredDistances", [found], [points, centers], gradients)
     return found

@@ -31,19 +31,27 @@ def prepare_optimizer(optimizer: Any) -> None:
 def _inputs_first(gradients: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
     """Return (gradient, variable) pairs; kernels' gradients come after those of layers' inputs.
 
-    Each of the two products takes all threads, so that they are sooner done one by one, and what
-    waits for a layer's input goes on. And nothing reads a kernel after the latter: TensorFlow would
-    copy a weight that is still read in order to change it. 4 % of FcDEC's step, 2 % of FcIDEC's.
+    Both are products that take all threads: in turns they are sooner done, and what waits for the
+    gradient of a layer's input goes on. That one reads the kernel last; TensorFlow copies a weight
+    that is still read in order to change it. FcDEC's steps are 4 % shorter so, FcIDEC's 2 %.
     """
     pairs = list(gradients)
-    for gradient, _ in pairs:
-        product = getattr(gradient, "op", None)  # None where nothing is traced
-        # Without a consumer nothing comes after it, and no order can be a circle.
-        if product is not None and product.type == "MatMul" and not gradient.consumers():
-            upstream = product.inputs[1]
-            others = {op for op in upstream.consumers() if op.type == "MatMul"} - {product}
-            product._add_control_inputs(list(others))
+    products = {op for gradient, _ in pairs if (op := _untouched_product(gradient))}
+    for product in products:
+        beside = product.inputs[1].consumers()
+        # No product of a kernel's gradient comes before another one: no order is a circle.
+        product._add_control_inputs(
+            [op for op in beside if op.type == "MatMul" and op not in products]
+        )
     return pairs
+
+
+def _untouched_product(gradient: Any) -> Any:
+    """Return the matrix product that a gradient is, of which nothing was made yet, or None."""
+    op = getattr(gradient, "op", None)  # None where nothing is traced
+    # Not of TensorFlow's public names: without it, an order is all that is lost.
+    is_free = op is not None and op.type == "MatMul" and hasattr(op, "_add_control_inputs")
+    return op if is_free and not gradient.consumers() else None
 
 
 def _adam_step(optimizer: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:

@@ -102,27 +102,53 @@ def test_squared_distances():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others have one way alone")
-@pytest.mark.parametrize(("n_centers", "n_dims"), [(10, 10), (3, 7), (1, 1), (64, 64), (65, 2)])
-@pytest.mark.parametrize("scale", [1.0, 1e4])
-def test_quick_distances_have_the_bits_of_plain_ones(n_centers, n_dims, scale):
+@pytest.mark.parametrize("n_points", [256, 1, None])
+@pytest.mark.parametrize(("n_centers", "n_dims"), [(10, 10), (3, 7), (1, 1), (25, 25), (65, 64)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_quick_distances_have_the_bits_of_plain_ones(n_points, n_centers, n_dims, dtype):
     import tensorflow as tf
 
     rng = np.random.default_rng(n_dims)
     # Far from zero beside their distances: what expands the square would lose them.
-    points = tf.constant(scale + rng.normal(size=(256, n_dims)).astype(np.float32))
-    centers = tf.constant(scale + rng.normal(size=(n_centers, n_dims)).astype(np.float32))
-    upstream = tf.constant(rng.normal(size=(256, n_centers)).astype(np.float32))
+    points = 1e3 + rng.normal(size=(n_points or 256, n_dims))
+    centers = keras.Variable(1e3 + rng.normal(size=(n_centers, n_dims)), dtype=dtype)
+    upstream = tf.constant(rng.normal(size=(n_points or 256, n_centers)), dtype)
 
-    @tf.function(autograph=False)
     def of(distances):
-        with tf.GradientTape() as tape:
-            tape.watch([points, centers])
-            found = distances(points, centers)
-        return found, *tape.gradient(found, [points, centers], output_gradients=upstream)
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec((n_points, n_dims), dtype)])
+        def traced(points):
+            with tf.GradientTape() as tape:
+                tape.watch(points)
+                found = distances(points, centers)
+            sources = [points, centers.value]
+            return found, *tape.gradient(found, sources, output_gradients=upstream)
+
+        return traced(tf.constant(points, dtype))
 
     ours, plain = of(backend.squared_distances), of(backend_defaults.squared_distances)
     for mine, theirs in zip(ours, plain, strict=True):
         np.testing.assert_array_equal(to_numpy(mine), to_numpy(theirs))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others have one way alone")
+def test_quick_distances_have_second_derivatives():
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    points, centers = (tf.constant(rng.normal(size=(n, 3)), tf.float32) for n in (5, 4))
+
+    def second(distances):
+        with tf.GradientTape() as outer:
+            outer.watch([points, centers])
+            with tf.GradientTape() as inner:
+                inner.watch(points)
+                loss = tf.reduce_sum(tf.math.log1p(distances(points, centers)))
+            slope = tf.reduce_sum(inner.gradient(loss, points) ** 2)
+        return outer.gradient(slope, [points, centers])
+
+    ours, plain = second(backend.squared_distances), second(backend_defaults.squared_distances)
+    for mine, theirs in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(to_numpy(mine), to_numpy(theirs), rtol=1e-4, atol=1e-5)
 
 
 def test_f_runs_over_the_whole_data_set():

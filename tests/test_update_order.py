@@ -11,11 +11,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def traced_step(optimizer, prepare):
-    """Return the graph of a training step of three dense layers, and the network's variables."""
+def traced_step(network, optimizer, prepare=backend.prepare_optimizer):
+    """Return the graph of a training step, once it has run and changed every weight."""
     import tensorflow as tf
 
-    network = keras.Sequential([keras.Input((4,)), *(keras.layers.Dense(n) for n in (5, 6, 3))])
     optimizer.build(network.trainable_variables)
     prepare(optimizer)
 
@@ -28,25 +27,35 @@ def traced_step(optimizer, prepare):
         return loss
 
     concrete = step.get_concrete_function()
-    # A step runs, and changes every weight.
     old_weights = network.get_weights()
-    concrete(tf.ones((8, 4)))
-    assert all(
-        (old != new).any() for old, new in zip(old_weights, network.get_weights(), strict=True)
-    )
+    concrete(tf.constant(np.random.default_rng(0).normal(size=(8, 4)), tf.float32))
+    for old, new in zip(old_weights, network.get_weights(), strict=True):
+        assert (old != new).any()
     return concrete.graph
 
 
-def updates_while_read(graph):
-    """Return how many updates of the graph may come while a product still reads the weight."""
-    updates = [op for op in graph.get_operations() if op.type.startswith("ResourceApply")]
-    assert len(updates) == 6
-    n_early = 0
-    for update in updates:
+def dense(*sizes):
+    """Return a linear network of four inputs."""
+    return keras.Sequential([keras.Input((4,)), *map(keras.layers.Dense, sizes)])
+
+
+def unordered(optimizer):
+    """Prepare an optimiser, but for the order."""
+    backend.prepare_optimizer(optimizer)
+    optimizer._all_reduce_sum_gradients = list
+
+
+def turns(graph):
+    """Return of each update of a kernel how many products with it come before its gradient's."""
+    found = []
+    for update in graph.get_operations():
+        if not update.type.startswith("ResourceApply"):
+            continue
+        gradients = [tensor.op for tensor in update.inputs if tensor.op.type == "MatMul"]
         reads = [op for op in update.inputs[0].consumers() if op.type == "ReadVariableOp"]
         products = {op for read in reads for op in readers(read) if op.type == "MatMul"}
-        n_early += not products <= before(update)
-    return n_early
+        found += [len(products & before(gradient)) for gradient in gradients]
+    return found
 
 
 def readers(read):
@@ -58,47 +67,38 @@ def readers(read):
 
 
 @pytest.mark.parametrize("make", [lambda: SGD(0.1, momentum=0.9), lambda: Adam(0.1)])
-def test_no_weight_is_changed_while_a_product_reads_it(make):
-    assert updates_while_read(traced_step(make(), backend.prepare_optimizer)) == 0
+def test_kernels_gradients_come_after_all_products_with_the_kernel(make):
+    # Of the first layer nobody asks for the input's gradient; the others have two products each.
+    assert turns(traced_step(dense(5, 6, 3), make())) == [1, 2, 2]
+    assert turns(traced_step(dense(5, 6, 3), make(), unordered)) == [1, 1, 1]
 
-    def unordered(optimizer):
-        backend.prepare_optimizer(optimizer)
-        optimizer._all_reduce_sum_gradients = list
 
-    # The two layers with one below: their inputs' gradients are products with their kernels.
-    assert updates_while_read(traced_step(make(), unordered)) == 2
+def test_products_that_share_a_gradient_make_no_circle():
+    x = keras.Input((4,))
+    h, beside = keras.layers.Dense(5)(x), keras.layers.Dense(6)(x)
+    both = keras.layers.Add()([keras.layers.Dense(6)(h), beside])
+    graph = traced_step(keras.Model(x, keras.layers.Dense(3)(both)), SGD(0.1, momentum=0.9))
+    assert sorted(turns(graph)) == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("options", [{"clipnorm": 1.0}, {"global_clipnorm": 1.0}])
+def test_gradients_that_are_no_products_are_left_as_they_are(options):
+    graph = traced_step(dense(5, 3), SGD(0.1, momentum=0.9, **options))
+    assert not any(op.control_inputs for op in graph.get_operations() if op.type == "MatMul")
 
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
-@pytest.mark.parametrize("options", [{"clipnorm": 1.0}, {"global_clipnorm": 1.0}])
-def test_gradients_that_are_no_products_are_left_as_they_are(options, run_eagerly):
-    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5), keras.layers.Dense(3)])
-    optimizer = SGD(0.1, momentum=0.9, **options)
-    optimizer.build(network.trainable_variables)
-    backend.prepare_optimizer(optimizer)
-    network.compile(optimizer, "mse", run_eagerly=run_eagerly)
-    old_weights = network.get_weights()
-    network.fit(np.ones((8, 4)), np.ones((8, 3)), verbose=0)
-    for old, new in zip(old_weights, network.get_weights(), strict=True):
-        assert (old != new).any()
-
-
-def test_the_order_changes_no_bit():
+def test_the_order_changes_no_bit(run_eagerly):
     trained = []
-    for make in (list, None):
-        network = keras.Sequential(
-            [keras.Input((4,)), keras.layers.Dense(5), keras.layers.Dense(3)]
-        )
-        rng = np.random.default_rng(0)
+    for prepare in (unordered, backend.prepare_optimizer):
+        network, rng = dense(5, 3), np.random.default_rng(0)
         network.set_weights([rng.normal(size=w.shape) for w in network.get_weights()])
         optimizer = SGD(0.1, momentum=0.9)
         optimizer.build(network.trainable_variables)
-        backend.prepare_optimizer(optimizer)
-        if make:
-            optimizer._all_reduce_sum_gradients = make
-        network.compile(optimizer, "mse")
+        prepare(optimizer)
+        network.compile(optimizer, "mse", jit_compile=False, run_eagerly=run_eagerly)
         X, y = rng.normal(size=(64, 4)), rng.normal(size=(64, 3))
         network.fit(X, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
         trained.append(network.get_weights())
-    for unordered, ordered in zip(*trained, strict=True):
-        np.testing.assert_array_equal(unordered, ordered)
+    for plain, ordered in zip(*trained, strict=True):
+        np.testing.assert_array_equal(plain, ordered)
