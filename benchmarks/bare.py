@@ -6,8 +6,8 @@ no bias, no activation, no loss, no optimiser, no data. So products come in a st
 find in the caches what they find there in training; of arrays of their own, in memory, they take
 some 5 % longer for FcDEC and 15 % for ConvIDEC on a CPU.
 
-A kernel's gradient may run beside that of its layer's input. In turns, as in training, FcDEC's took
-from 2 % less to 1 % more time in seven comparisons.
+A kernel's gradient may run beside that of its layer's input. In turns, as in training
+under TensorFlow, FcDEC's took from 2 % less to 1 % more time in seven comparisons on two cores.
 
 Under TensorFlow many steps are one dispatch, as in training. Under JAX each is one, all queued at
 once, which on a GPU may leave gaps that ours don't have.

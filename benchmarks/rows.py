@@ -79,7 +79,7 @@ def paired(
         Rounds that count; steps of the short and of the long run, the short one 0 for arms without
         a start.
     warm_steps : int, default=1
-        Steps that each arm runs first, rounded up to whole rounds, none of which counts.
+        Steps, one at least, that each arm runs first, rounded up to rounds, none of which counts.
     """
     for arm in arms.values():
         for _ in range(0, warm_steps, many):

@@ -146,10 +146,13 @@ def rows(quick: bool) -> list[Row]:
 
 
 def _effort(name: str, quick: bool) -> tuple[int, int, int]:
-    """Return rounds, steps of an arm in each, and steps before: short rounds on a shared machine.
+    """Return rounds, steps of an arm in each, and steps before.
+
+    Short rounds, as the machine is shared, and many where a step is short: one round may be off by
+    a tenth.
 
     With the paper's settings a block of a fit has about 70 dense steps, or some convolutional ones,
-    each so long that it matters little to which thread TensorFlow hands its operations.
+    each so long that it hardly matters to which thread TensorFlow hands its operations.
     """
     if name.startswith("Conv"):
         return 5 if quick else 51, 4, 1

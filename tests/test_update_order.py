@@ -81,6 +81,31 @@ def test_products_that_share_a_gradient_make_no_circle():
     assert sorted(turns(graph)) == [1, 1, 2, 2]
 
 
+def test_two_optimizers_of_one_step_make_no_circle():
+    import tensorflow as tf
+
+    x = keras.Input((4,))
+    layers = [keras.layers.Dense(5), keras.layers.Dense(5)]
+    network = keras.Model(x, keras.layers.Add()([layer(x) for layer in layers]))
+    optimizers = [SGD(0.1, momentum=0.9), Adam(0.1)]
+    for optimizer, layer in zip(optimizers, layers, strict=True):
+        optimizer.build(layer.trainable_variables)
+        backend.prepare_optimizer(optimizer)
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec((8, 4))])
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(network(x)))
+        values = [[weight.value for weight in layer.trainable_variables] for layer in layers]
+        gradients = tape.gradient(loss, values)
+        for optimizer, layer, own in zip(optimizers, layers, gradients, strict=True):
+            optimizer.apply(own, layer.trainable_variables)
+        return loss
+
+    x = tf.constant(np.random.default_rng(0).normal(size=(8, 4)), tf.float32)
+    assert float(step(x)) > float(step(x))
+
+
 @pytest.mark.parametrize("options", [{"clipnorm": 1.0}, {"global_clipnorm": 1.0}])
 def test_gradients_that_are_no_products_are_left_as_they_are(options):
     graph = traced_step(dense(5, 3), SGD(0.1, momentum=0.9, **options))
