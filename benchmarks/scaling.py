@@ -4,22 +4,29 @@ Each size runs in a process of its own, so that its peak is its own: one epoch o
 pretraining and as many steps of clustering, with an update at the end of it. Time is that of the
 phases without their start-up, and without k-means between them: half of what a fit of three epochs
 takes longer than a fit of one.
+
+The samples are those of a .npy file, as our loader returns them, which the command line takes, and
+as NumPy's does: an array that begins at any address is copied once.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-from typing import Any
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.memory import peak_mb
 from benchmarks.rows import Row
+from clustering_common.user_data import load_user_data
 
 QUICK = (4_000, 16_000)
 SIZES = (10_000, 20_000, 40_000, 70_000)
 N_FEATURES, BATCH = 784, 256
+OURS, NUMPYS = "load_user_data", "np.load"
 
 
 def fit_seconds(X: np.ndarray, n_epochs: int) -> float:
@@ -38,39 +45,66 @@ def fit_seconds(X: np.ndarray, n_epochs: int) -> float:
     return model.seconds_["pretrain"] + model.seconds_["cluster"]
 
 
-def run_once(n_samples: int) -> dict[str, Any]:
-    """Return the seconds of an epoch of each phase, and the peak memory of the process."""
-    X = np.random.default_rng(0).random((n_samples, N_FEATURES), np.float32)
+def run_once(path: Path, loader: str) -> dict[str, float]:
+    """Return the seconds of an epoch of each phase, and the memory that fits took, in MB.
+
+    Parameters
+    ----------
+    path : Path
+        A .npy file.
+    loader : {'load_user_data', 'np.load'}
+        With the second one no time is taken.
+    """
+    X = load_user_data(path).X if loader == OURS else np.load(path)
     fit_seconds(X[: 4 * BATCH], 1)
-    one, three = fit_seconds(X, 1), fit_seconds(X, 3)
-    return {"seconds": (three - one) / 2, "peak_mb": peak_mb()}
+    one = fit_seconds(X, 1)
+    three = fit_seconds(X, 3) if loader == OURS else np.nan
+    # X was in memory before; the rest is what fit takes for itself.
+    return {"seconds": (three - one) / 2, "own_mb": peak_mb() - X.nbytes / 1e6}
+
+
+def run_all(sizes: Sequence[int], loader: str) -> list[dict[str, float]]:
+    """Return what each size comes to in a process of its own."""
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "X.npy"
+        for n_samples in sizes:
+            np.save(path, np.random.default_rng(0).random((n_samples, N_FEATURES), np.float32))
+            command = [sys.executable, "-m", "benchmarks.scaling", str(path), loader]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
+    return runs
 
 
 def rows(quick: bool) -> list[Row]:
     """Return the exponent of time, and the growth of memory beside that of the data."""
     sizes = QUICK if quick else SIZES
-    runs = []
-    for n_samples in sizes:
-        command = [sys.executable, "-m", "benchmarks.scaling", str(n_samples)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
-    seconds = np.array([run["seconds"] for run in runs])
+    runs = run_all(sizes, OURS)
+    seconds = [run["seconds"] for run in runs]
     exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
-    data_mb = np.array(sizes) * N_FEATURES * 4 / 1e6
-    # The caller's X is in memory before; the rest is what fit takes for itself.
-    own = np.array([run["peak_mb"] for run in runs]) - data_mb
-    growth = float(np.polyfit(data_mb, own, 1)[0])
     span = f"{sizes[0]:,} to {sizes[-1]:,} samples"
-    phases, fit = f"FcDEC, both phases without k-means, {span}", f"FcDEC, whole fit, {span}"
     return [
-        Row(phases, 1e3 * float(seconds[-1]), "ms an epoch of each phase", "linear growth", None,
-            [exponent], "exponent of time"),
-        Row(fit, float(runs[-1]["peak_mb"]), "MB at the peak", "the data once", float(data_mb[-1]),
-            [growth], "own memory per MB of data"),
+        Row(f"FcDEC, both phases without k-means, {span}", 1e3 * seconds[-1],
+            "ms an epoch of each phase", "linear growth", None, [exponent], "exponent of time"),
+        memory_row(sizes, runs, f"FcDEC, whole fit of {OURS}'s X, {span}"),
+        memory_row(sizes, run_all(sizes, NUMPYS), f"FcDEC, whole fit of {NUMPYS}'s X, {span}"),
     ]  # fmt: skip
+
+
+def memory_row(sizes: Sequence[int], runs: Sequence[dict[str, float]], name: str) -> Row:
+    """Return the row of what fits take for themselves."""
+    data_mb = np.array(sizes) * N_FEATURES * 4 / 1e6
+    own_mb = [run["own_mb"] for run in runs]
+    growth = float(np.polyfit(data_mb, own_mb, 1)[0])
+    return Row(
+        name, own_mb[-1], "MB beside X", "X", float(data_mb[-1]), [growth],
+        "own memory per MB of data",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("n_samples", type=int)
-    print(json.dumps(run_once(parser.parse_args().n_samples)))
+    parser.add_argument("path", type=Path, help="a .npy file")
+    parser.add_argument("loader", choices=(OURS, NUMPYS))
+    args = parser.parse_args()
+    print(json.dumps(run_once(args.path, args.loader)))

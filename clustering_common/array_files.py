@@ -23,6 +23,8 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from clustering_common.aligned import aligned_empty
+
 __all__ = [
     "believable_header", "file_error", "fill", "memory_bytes", "npz_names", "read_array",
     "read_npy", "read_npz",
@@ -134,7 +136,7 @@ def read_array(stream: IO[bytes], n_bytes: int, limit: int | None = None) -> NDA
         way_out = BY_BLOCKS if n_needed > memory_bytes() else ""
         raise ArrayError(f"{n_needed} bytes of memory needed, more than {limit}", way_out)
     try:
-        flat = np.empty(math.prod(shape), dtype)
+        flat = aligned_empty((math.prod(shape),), dtype)
         array = flat.reshape(shape[::-1]).T if is_fortran else flat.reshape(shape)
     except (MemoryError, ValueError) as error:
         raise ValueError(f"shape {shape} of {dtype}") from error

@@ -16,6 +16,8 @@ import keras
 import numpy as np
 
 from clustering_common import backend_defaults
+from clustering_common.aligned import aligned
+from clustering_common.mapped import is_mapped
 
 Step = Callable[..., Any]
 ENGINES = ("tensorflow", "jax", "torch")
@@ -25,7 +27,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 def many_steps(model: Any, step: Step, *args: Any) -> Any:
     """Run ``step`` on every mini-batch of a block, in one compiled loop.
 
-    Called from ``keras.Model.train_step``, with its arguments: ``(data,)``, under JAX
+    In the place of ``keras.Model.train_step``, with its arguments: ``(data,)``, under JAX
     ``(state, data)``. The data is ``((n_steps, batches),)``: n_steps of shape (1,) says how many
     of the leading entries of ``batches`` count, so that a short block compiles nothing anew.
 
@@ -107,10 +109,11 @@ def feed(blocks: Iterator[Any]) -> Any:
 def held(array: np.ndarray, name: str) -> keras.Variable:
     """Return a variable, not trained, that holds an array on the device.
 
-    Memory grows by the array once at most, while it is made too. Under JAX on a CPU the variable
-    may be the array itself, which must then stay as it is.
+    Memory grows by the array once at most, while it is made too. On a CPU the variable may be the
+    array itself (`clustering_common.aligned`), which must then stay as it is; never one in a file.
     """
-    return _of_engine("held")(array, name)
+    in_memory = aligned(array, copy=True) if is_mapped(array) and is_cpu() else array
+    return _of_engine("held")(in_memory, name)
 
 
 def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
@@ -153,7 +156,7 @@ def spreading(members: str | None) -> contextlib.AbstractContextManager[Any]:
 
 
 def own_train_function(model: Any, step: Step) -> Callable[..., Any] | None:
-    """Return the ``train_function`` of a fit that `many_steps` does not suit, None where it does.
+    """Return the engine's own ``train_function``, None where Keras's around `many_steps` serves.
 
     Parameters
     ----------

@@ -64,14 +64,44 @@ def many_steps(model: Any, step: Step, state: Any, data: Any) -> Any:
 
 
 def own_train_function(model: Any, step: Step) -> Callable[..., Any] | None:
-    """Return a dispatch for each step of convolutions on a CPU.
+    """Return what trains on one device: a loop of many steps, or a dispatch for each.
+
+    On several, Keras lays out what comes back.
+    """
+    if keras.distribution.distribution():
+        return None
+    has_convolutions = any(len(variable.shape) == 4 for variable in model.trainable_variables)
+    suits = single_steps if device_kind() == "CPU" and has_convolutions else loop_of_steps
+    return suits(model, step)
+
+
+def loop_of_steps(model: Any, step: Step) -> Callable[..., Any]:
+    """Return the loop of many steps, which keeps the data where it is.
+
+    Keras would give it up to be overwritten, and JAX copy before what is not its own.
+    """
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def block(moving: Any, held: Any, data: Any) -> Any:
+        """Train on every mini-batch of one block."""
+        logs, state = many_steps(model, step, _joined(model, moving, held), data)
+        return logs, _parted(model, state)[0]
+
+    def train(state: Any, iterator: Any) -> Any:
+        """Train on the next block."""
+        moving, held = _parted(model, state)
+        logs, moving = block(moving, held, next(iterator))
+        return logs, _joined(model, moving, held)
+
+    return train
+
+
+def single_steps(model: Any, step: Step) -> Callable[..., Any]:
+    """Return a dispatch for each step: of convolutions on a CPU.
 
     In a loop XLA takes the gradients of their kernels from code that is naive there, outside from
     Eigen: at 28x28, batch 256, a step of ConvDEC took 725 ms with it, and takes 50.
     """
-    has_convolutions = any(len(variable.shape) == 4 for variable in model.trainable_variables)
-    if device_kind() != "CPU" or not has_convolutions or keras.distribution.distribution():
-        return None
 
     @jax.jit
     def one_step(moving: Any, held: Any, batch: Any) -> Any:

@@ -13,6 +13,7 @@ from tensorflow.python.eager import context, record
 from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
 from clustering_common import backend_defaults
+from clustering_common.aligned import aligned
 from clustering_common.backend import Step, entry
 from clustering_common.backend_tensorflow_optimizer import prepare_optimizer as prepare_optimizer
 from clustering_common.backend_tensorflow_xla import fused as fused
@@ -20,7 +21,6 @@ from clustering_common.backend_tensorflow_xla import normal as normal
 
 JIT_COMPILE = False
 LARGE_BYTES = 2**20  # of an array whose second copy counts
-ALIGNMENT = 64  # bytes
 FEW = 2**14  # multiply-adds a point at most, where 0/1 products are sooner than broadcasting
 PRECISIONS = ("float32", "tf32")
 
@@ -41,7 +41,8 @@ def many_steps(model: Any, step: Step, data: Any) -> Any:
 
 def compiled(function: Callable[..., Any], variables: list[Any]) -> Callable[..., Any]:
     """Return the function as a graph; it reads its variables on its own."""
-    return tf.function(function, reduce_retracing=True)
+    # AutoGraph would warn of Python that it cannot rewrite, and none here needs it.
+    return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 def own_train_function(model: Any, step: Step) -> Callable[..., Any] | None:
@@ -161,7 +162,7 @@ def squared_distances(points: Any, centers: Any) -> Any:
 
 
 def held(array: np.ndarray, name: str) -> keras.Variable:
-    """Return a variable of a copy of the array, made without another copy on the way."""
+    """Return a variable of the array itself where it is aligned, else of the only copy made."""
     if tf.distribute.has_strategy() or array.nbytes < LARGE_BYTES:
         return backend_defaults.held(array, name)
     return _Held(
@@ -185,7 +186,7 @@ class _Held(keras.Variable):
         token = next(_TOKENS)
         _ARRAYS[token] = array
         try:
-            _take_copy(variable.handle, tf.constant(token), variable.dtype)
+            _take(variable.handle, tf.constant(token), variable.dtype)
         finally:
             del _ARRAYS[token]
         self._initialize(variable)
@@ -195,19 +196,10 @@ _TOKENS, _ARRAYS = itertools.count(), dict[int, np.ndarray]()
 
 
 @tf.function(autograph=False, reduce_retracing=True)
-def _take_copy(handle: Any, token: Any, dtype: Any) -> None:
-    """Let a variable be a copy of an array: its own within a graph, copied once more outside."""
-    value = tf.numpy_function(lambda number: _aligned_copy(_ARRAYS[int(number)]), [token], dtype)
+def _take(handle: Any, token: Any, dtype: Any) -> None:
+    """Let a variable be an array: as it is within a graph, where outside it would be copied."""
+    value = tf.numpy_function(lambda number: aligned(_ARRAYS[int(number)]), [token], dtype)
     tf.raw_ops.AssignVariableOp(resource=handle, value=value)
-
-
-def _aligned_copy(array: np.ndarray) -> np.ndarray:
-    """Return a copy that lies in memory as TensorFlow's arrays do, which takes it as it is."""
-    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
 
 
 @contextlib.contextmanager

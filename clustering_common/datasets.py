@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from clustering_common.aligned import aligned, aligned_empty
 from clustering_common.checks import check_choice
 from clustering_common.dataset_files import MAX_BYTES, file_error, read_idx, read_jf, read_npz
 from clustering_common.keras_files import keras_files
@@ -136,7 +137,7 @@ def load_dataset(
     samples = _load_digits() if name == "digits" else _read_files(name, Path(data_dir))
     if samples is None:
         samples = _fetched(name, Path(data_dir), fetch or download)
-    images = samples[0][..., np.newaxis].astype(np.float32, copy=False)
+    images = aligned(samples[0][..., np.newaxis], np.float32)
     return Dataset(images, samples[1].astype(np.int64, copy=False), name)
 
 
@@ -292,6 +293,7 @@ def _joined(parts: Sequence[Samples], maximum: int) -> Samples:
             f"The images of train and test must be of one size; got {sorted(sizes)!r}. "
             "Replace the files by those of one data set."
         )
-    images = np.concatenate([images for images, _ in parts], dtype=np.float32)
-    labels = np.concatenate([labels for _, labels in parts])
-    return np.divide(images, np.float32(maximum), out=images), labels
+    images, labels = (list(each) for each in zip(*parts, strict=True))
+    scaled = aligned_empty((sum(map(len, images)), *images[0].shape[1:]))
+    np.divide(np.concatenate(images, out=scaled), np.float32(maximum), out=scaled)
+    return scaled, np.concatenate(labels)

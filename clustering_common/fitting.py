@@ -13,7 +13,7 @@ from clustering_common.persistence import unchanged_on_failure
 from clustering_common.progress import logger, show_progress
 from clustering_common.run_state import RunState, run_identity
 
-COLLECT_BYTES = 4 * 2**20  # of X, from which on its copy is worth a third of a second
+COLLECT_BYTES = 4 * 2**20  # of X, from which on it is worth a third of a second
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 CALLBACKS = ("callbacks", "pretrain_callbacks")  # arguments of fit, in the order of `_fit`
 CHECKPOINTS = """checkpoint_dir : path-like, optional
@@ -99,5 +99,5 @@ class ResumableFit:
             finally:
                 backend.release()
                 if getattr(X, "nbytes", 0) > COLLECT_BYTES:
-                    gc.collect()  # the trainer's copy of X, which lies in a ring of references
+                    gc.collect()  # the trainer that has X, or a copy: a ring of references
         return self

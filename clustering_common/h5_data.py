@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from clustering_common.aligned import aligned_empty
 from clustering_common.array_files import MAX_EXPANSION, SMALL_BYTES, file_error, memory_bytes
 from clustering_common.h5_files import (
     DAMAGE,
@@ -121,7 +122,9 @@ def _numbers(source: Path, dataset: Any) -> NDArray[Any]:
         )
     if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > _file_bytes(dataset):
         raise OSError(f"{dataset.name!r} has chunks larger than the file")
-    return dataset[()]
+    array = aligned_empty(dataset.shape, dataset.dtype)
+    dataset.read_direct(array)
+    return array
 
 
 def _file_bytes(dataset: h5py.Dataset) -> int:
@@ -145,7 +148,7 @@ def _unpacked(dataset: h5py.Dataset, limit: int) -> NDArray[Any]:
     grid = [-(-size // step) for size, step in zip(dataset.shape, dataset.chunks, strict=True)]
     if max(n_bytes, n_chunk) > limit or math.prod(grid) > _file_bytes(dataset):
         raise OSError(f"{max(n_bytes, n_chunk)} bytes declared, more than {limit} to be believed")
-    array = np.zeros(dataset.shape, dataset.dtype)
+    array = aligned_empty(dataset.shape, dataset.dtype)
     for place in itertools.product(*map(range, grid)):
         offset = tuple(n * step for n, step in zip(place, dataset.chunks, strict=True))
         info = dataset.id.get_chunk_info_by_coord(offset)

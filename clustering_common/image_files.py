@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from clustering_common.aligned import aligned_empty
 from clustering_common.array_files import file_error, memory_bytes
 from clustering_common.checks import check_choice, check_number
 
@@ -104,7 +105,7 @@ def load_images(
         found = f"{4 * math.prod(shape) >> 20} MB of pixels"
         wanted = f"a folder of images for the {memory_bytes() >> 20} MB of memory here"
         raise file_error(source, wanted, found, "Give a smaller image_size.")
-    X = np.empty(shape, np.float32)
+    X = aligned_empty(shape)
     for row, path in enumerate(paths):
         X[row] = _pixels(path, size, is_grey)
     return X, names

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clustering_common import table_columns
+from clustering_common.aligned import aligned_empty
 from clustering_common.array_files import MAX_EXPANSION, SMALL_BYTES, file_error, memory_bytes
 
 __all__ = ["read_parquet", "read_parquet_labels"]
@@ -52,7 +53,7 @@ def read_parquet(source: Path) -> tuple[Any, Any]:
             _check_number(source, file.schema_arrow.field(column))
         _check_size(source, file, len(columns))
         n_rows = file.metadata.num_rows
-        samples = np.empty((n_rows, len(columns)), np.float32)
+        samples = aligned_empty((n_rows, len(columns)))
         labels: list[str] = []
         known: dict[str, str] = {}
         begin = 0

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clustering_common.aligned import aligned, aligned_empty
 from clustering_common.array_files import file_error, npz_names, read_npy, read_npz
 from clustering_common.checks import check_finite
 from clustering_common.csv_files import read_csv, read_csv_labels
@@ -244,8 +245,8 @@ def _check_samples(source: Path, samples: Any) -> Any:
         check_finite(str(source), samples)
         return samples
     if samples.dtype == np.uint8:
-        return np.divide(samples, np.float32(255), dtype=np.float32)
+        return np.divide(samples, np.float32(255), out=aligned_empty(samples.shape))
     with np.errstate(over="ignore"):  # becomes infinite, which the check reports
-        converted = np.ascontiguousarray(samples, dtype=np.float32)
+        converted = aligned(samples, np.float32)
     check_finite(str(source), converted)
     return converted

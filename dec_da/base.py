@@ -79,7 +79,7 @@ class DeepClusterer(
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, height, width[, channels])
-            Finite numbers, best in about [0, 1].
+            Finite numbers, best in about [0, 1], which must not change meanwhile.
         y : None
             Ignored.
         callbacks : sequence of keras.callbacks.Callback

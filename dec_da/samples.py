@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from clustering_common.aligned import single_precision
 from clustering_common.checks import check_finite
 from clustering_common.mapped import stays_in_file
 from dec_da.augmentation import image_shape
@@ -28,6 +29,7 @@ class SampleLayout:
 
     def _validated(self, X: Any, reset: bool) -> np.ndarray:
         """Return ``X`` as finite float32 in the network's layout; ``reset`` learns the shape."""
+        X = single_precision(X) if reset and not stays_in_file(X) else X
         # Only of lists: NumPy must not be asked about other array-likes.
         n_axes = np.ndim(X) if isinstance(X, list | tuple) else getattr(X, "ndim", 2)
         dtype = "numeric" if stays_in_file(X) else np.float32  # a copy of a file might not fit

@@ -13,6 +13,7 @@ from sklearn.utils import ClassifierTags, Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from clustering_common import devices
+from clustering_common.aligned import single_precision
 from clustering_common.backend import PRECISIONS
 from clustering_common.checks import (
     check_choice,
@@ -100,7 +101,8 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
         Parameters
         ----------
         X : array-like or CSR matrix of shape (n_samples, n_features)
-            Finite numbers. A sparse matrix is never made dense as a whole.
+            Finite numbers, which must not change meanwhile. A sparse matrix is never made dense as
+            a whole.
         y : None
             Ignored.
         callbacks : sequence of keras.callbacks.Callback
@@ -230,6 +232,7 @@ class LadderClusterer(ResumableFit, SavedClusterer, ClusterMixin, BaseEstimator)
 
     def _validated(self, X: Any, reset: bool) -> Any:
         """Return ``X`` as finite float32 rows, dense or CSR."""
+        X = single_precision(X) if reset and not stays_in_file(X) else X
         if np.ndim(X) > 2:
             X = np.reshape(X, (len(X), -1))
         X = validate_data(

@@ -18,9 +18,10 @@ from clustering_common import backend, datasets
 # What these look at does not depend on the engine: files, pages, charts, flags, what is said. Once
 # is enough; a file that is named on the command line runs in any case.
 ENGINE_FREE = (
-    "data_pass", "datasets", "docs", "docs_run", "examples", "flags", "fuzz", "grid_trials",
-    "h5_data", "h5_names", "image_files", "kingdra_data", "make", "metrics", "parquet_files",
-    "prepare", "prepare_images", "prepare_text", "prepare_zip", "progress", "pseudo_labels",
+    "aligned", "data_pass", "datasets", "docs", "docs_run", "examples", "flags", "fuzz",
+    "grid_trials", "h5_data", "h5_names", "image_files", "kingdra_data", "make", "metrics",
+    "parquet_files", "prepare", "prepare_images", "prepare_text", "prepare_zip", "progress",
+    "pseudo_labels",
     "reference_page", "report", "report_charts", "report_files", "report_fuzz", "report_runners",
     "results_page", "select_k", "user_data",
 )  # fmt: skip

@@ -51,6 +51,7 @@ assert model.predict_proba(X).shape == (n_samples, 4)
 FITS = """
 import sys
 import numpy as np
+from clustering_common.aligned import aligned
 from dec_da import FcDEC
 
 def peak():
@@ -63,7 +64,8 @@ def fit(X):
     ).fit(X)
 
 n_samples, order = int(sys.argv[1]), sys.argv[2]
-X = np.asarray(np.random.default_rng(0).random((n_samples, 2_000), np.float32), order=order)
+X = np.random.default_rng(0).random((n_samples, 2_000), np.float32)
+X = aligned(X) if order == "aligned" else np.asarray(X, order=order)
 fit(X[:512])  # what the engine needs for itself
 open("/proc/self/clear_refs", "w").write("5")
 before = peak()
@@ -117,12 +119,12 @@ def test_a_large_file_needs_little_more_than_a_small_one(tmp_path, code, shape, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_fits_hold_the_data_once_more(order):
+@pytest.mark.parametrize(("order", "most"), [("aligned", 0.4), ("C", 1.4), ("F", 1.4)])
+def test_fits_hold_the_data_once_more_unless_they_can_take_it(order, most):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FITS, "25_000", order],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    assert float(done.stdout.split()[-1]) < 1.4
+    assert float(done.stdout.split()[-1]) < most
