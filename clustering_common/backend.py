@@ -16,8 +16,6 @@ import keras
 import numpy as np
 
 from clustering_common import backend_defaults
-from clustering_common.aligned import aligned
-from clustering_common.mapped import is_mapped
 
 Step = Callable[..., Any]
 ENGINES = ("tensorflow", "jax", "torch")
@@ -112,8 +110,7 @@ def held(array: np.ndarray, name: str) -> keras.Variable:
     Memory grows by the array once at most, while it is made too. On a CPU the variable may be the
     array itself (`clustering_common.aligned`), which must then stay as it is; never one in a file.
     """
-    in_memory = aligned(array, copy=True) if is_mapped(array) and is_cpu() else array
-    return _of_engine("held")(in_memory, name)
+    return _of_engine("held")(array, name)
 
 
 def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:

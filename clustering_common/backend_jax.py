@@ -7,8 +7,12 @@ from typing import Any
 
 import jax
 import keras
+import numpy as np
 
+from clustering_common import backend_defaults
+from clustering_common.aligned import aligned
 from clustering_common.backend import Step, entry
+from clustering_common.mapped import is_mapped
 
 JIT_COMPILE = "auto"
 WORDS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "BF16_BF16_F32"}
@@ -61,6 +65,13 @@ def many_steps(model: Any, step: Step, state: Any, data: Any) -> Any:
 
     moving = jax.lax.fori_loop(0, n_steps[0], body, moving)
     return _logs(model, moving), _joined(model, moving, held)
+
+
+def held(array: np.ndarray, name: str) -> keras.Variable:
+    """Return Keras's variable: of an aligned array itself on a CPU, but not of one in a file."""
+    is_left = device_kind() == "CPU" and not keras.distribution.distribution()
+    in_memory = aligned(array, copy=True) if is_left and is_mapped(array) else array
+    return backend_defaults.held(in_memory, name)
 
 
 def own_train_function(model: Any, step: Step) -> Callable[..., Any] | None:

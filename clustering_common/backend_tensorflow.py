@@ -18,6 +18,7 @@ from clustering_common.backend import Step, entry
 from clustering_common.backend_tensorflow_optimizer import prepare_optimizer as prepare_optimizer
 from clustering_common.backend_tensorflow_xla import fused as fused
 from clustering_common.backend_tensorflow_xla import normal as normal
+from clustering_common.mapped import is_mapped
 
 JIT_COMPILE = False
 LARGE_BYTES = 2**20  # of an array whose second copy counts
@@ -198,8 +199,13 @@ _TOKENS, _ARRAYS = itertools.count(), dict[int, np.ndarray]()
 @tf.function(autograph=False, reduce_retracing=True)
 def _take(handle: Any, token: Any, dtype: Any) -> None:
     """Let a variable be an array: as it is within a graph, where outside it would be copied."""
-    value = tf.numpy_function(lambda number: aligned(_ARRAYS[int(number)]), [token], dtype)
+    value = tf.numpy_function(lambda number: _in_memory(_ARRAYS[int(number)]), [token], dtype)
     tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+
+
+def _in_memory(array: np.ndarray) -> np.ndarray:
+    """Return an aligned array itself, and of any other and of one in a file a copy."""
+    return aligned(array, copy=is_mapped(array))
 
 
 @contextlib.contextmanager

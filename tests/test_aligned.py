@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from clustering_common import user_data
+from clustering_common import datasets, user_data
 from clustering_common.aligned import aligned, aligned_empty, is_aligned, single_precision
 from clustering_common.datasets import load_dataset
 from clustering_common.user_data import load_user_data
@@ -104,7 +104,9 @@ def test_loaded_samples_are_aligned(name, dtype, tmp_path, monkeypatch):
         assert all(map(is_aligned, read))
 
 
-def test_loaded_data_sets_are_aligned(tmp_path):
+def test_loaded_data_sets_are_aligned(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(datasets, "aligned", lambda *args: read.append(args[0]) or aligned(*args))
     rng = np.random.default_rng(0)
     for n_images in (2, 30, 500):
         for kind, shape in (("images-idx3", (n_images, 7, 5)), ("labels-idx1", (n_images,))):
@@ -114,6 +116,7 @@ def test_loaded_data_sets_are_aligned(tmp_path):
                 path = tmp_path / f"{part}-{kind}-ubyte.gz"
                 path.write_bytes(gzip.compress(header + bytes_))
         assert is_aligned(load_dataset("mnist", tmp_path).images)
+    assert all(map(is_aligned, read))  # not copied for it
     digits = load_dataset("digits")
     assert is_aligned(digits.images)
     assert is_aligned(digits.vectors)
