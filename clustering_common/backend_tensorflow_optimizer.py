@@ -32,8 +32,7 @@ def _inputs_first(gradients: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]
     """Let kernels' gradients come after those of their layers' inputs, and return the pairs.
 
     That of the input reads the kernel last, and TensorFlow copies a weight that is still read in
-    order to change it; and what waits for it goes on sooner. On two cores FcDEC's steps were 4 %
-    shorter so, FcIDEC's 2 %.
+    order to change it; and what waits for it goes on sooner.
     """
     pairs = list(gradients)
     for gradient, _ in pairs:
