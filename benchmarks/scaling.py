@@ -6,7 +6,7 @@ phases without their start-up, and without k-means between them: half of what a 
 takes longer than a fit of one.
 
 The samples are those of a .npy file, as our loader returns them, which the command line takes, and
-as NumPy's does: an array that begins at any address is copied once.
+as NumPy's does, at an address from which no engine can take them as they are.
 """
 
 import argparse

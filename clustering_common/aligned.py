@@ -9,6 +9,7 @@ import numpy as np
 __all__ = ["aligned", "aligned_empty", "is_aligned"]
 
 ALIGNMENT = 64  # bytes: of TensorFlow and JAX on a CPU; NumPy's own arrays lie at 16
+LARGE_BYTES = 2**20  # of an array whose second copy counts
 
 
 def aligned_empty(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
@@ -29,6 +30,15 @@ def aligned_empty(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
 def is_aligned(array: np.ndarray) -> bool:
     """Return whether an engine can take an array as it is: in C order, from an aligned address."""
     return bool(array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0)
+
+
+def n_beside(array: np.ndarray) -> int:
+    """Return how many numbers of an array come before the first from which an engine can take it.
+
+    0 where there is none, as numbers do not begin at multiples of their size.
+    """
+    n_bytes = -array.ctypes.data % ALIGNMENT
+    return 0 if n_bytes % array.itemsize else n_bytes // array.itemsize
 
 
 def aligned(array: np.ndarray, dtype: Any = None, *, copy: bool = False) -> np.ndarray:

@@ -109,8 +109,14 @@ def held(array: np.ndarray, name: str) -> keras.Variable:
 
     Memory grows by the array once at most, while it is made too. On a CPU the variable may be the
     array itself (`clustering_common.aligned`), which must then stay as it is; never one in a file.
+    Samples, which may be held so wherever they begin, are `clustering_common.resident`'s.
     """
     return _of_engine("held")(array, name)
+
+
+def takes_arrays() -> bool:
+    """Return whether `held` takes an aligned array as it is: on one CPU, not under PyTorch."""
+    return is_cpu() and n_devices() == 1 and hasattr(engine(), "held")
 
 
 def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:

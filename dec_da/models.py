@@ -9,6 +9,7 @@ from keras import ops
 
 from clustering_common import backend
 from clustering_common.mapped import rows_of, stays_in_file
+from clustering_common.resident import ResidentSamples
 from clustering_common.training import ROWS_PER_CALL, SteppedModel, row_chunks
 from dec_da.assignment import ClusteringLayer, kl_divergence, target_distribution
 from dec_da.augmentation import RandomAffine
@@ -24,13 +25,13 @@ class ResidentData:
 
     Attributes
     ----------
-    variable : keras.Variable or None
+    samples : ResidentSamples or None
         None for an array in a file (np.memmap of a gigabyte or more).
     """
 
     def __init__(self, X: np.ndarray):
         self.X = X
-        self.variable = None if stays_in_file(X) else backend.held(X, "data")
+        self.samples = None if stays_in_file(X) else ResidentSamples(X)
 
 
 class _ImageModel(SteppedModel):
@@ -57,12 +58,12 @@ class _ImageModel(SteppedModel):
         precision: str = "float32",
     ):
         super().__init__(precision=precision)
-        samples = X if isinstance(X, ResidentData) else ResidentData(X)
-        self.data = samples.variable
-        self.X = samples.X if self.data is None else None
-        if self.data is not None:
-            self.share_resident(self.data)
-        self.n_samples, self.sample_shape = len(samples.X), samples.X.shape[1:]
+        data = X if isinstance(X, ResidentData) else ResidentData(X)
+        self.samples = data.samples
+        self.X = data.X if self.samples is None else None
+        for variable in self.samples.variables if self.samples else []:
+            self.share_resident(variable)
+        self.n_samples, self.sample_shape = len(data.X), data.X.shape[1:]
         self.image_shape = image_shape or ()
         self.augment = None if augment_seed is None else RandomAffine(seed=augment_seed)
 
@@ -92,12 +93,12 @@ class _ImageModel(SteppedModel):
 
     def clean_rows(self, chunk: Any) -> Any:
         """Return the rows of one of `chunks`, on the device."""
-        return chunk if self.X is not None else ops.take(self.data, chunk, axis=0)
+        return chunk if self.samples is None else self.samples.take(chunk)
 
     def drawn(self, batch: Any) -> tuple[Any, Any]:
         """Return the indices of a mini-batch and its rows, augmented afresh where asked."""
-        indices = batch["indices"] if self.X is not None else batch
-        x = batch["rows"] if self.X is not None else ops.take(self.data, indices, axis=0)
+        indices = batch if self.samples else batch["indices"]
+        x = self.samples.take(indices) if self.samples else batch["rows"]
         if self.augment is not None:
             images = self.augment(ops.reshape(x, (x.shape[0], *self.image_shape)))
             x = ops.reshape(images, (x.shape[0], *self.sample_shape))

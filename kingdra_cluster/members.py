@@ -11,6 +11,7 @@ from keras import ops
 
 from clustering_common import backend
 from clustering_common.mapped import rows_of, stays_in_file
+from clustering_common.resident import ResidentSamples
 from clustering_common.seeds import SeedStream
 from clustering_common.training import (
     BatchSchedule,
@@ -91,7 +92,9 @@ class LadderTrainer(SteppedModel):
         self.is_fed = hasattr(X, "toarray") or stays_in_file(X)
         self.X = X if self.is_fed else None
         if not self.is_fed:
-            self.data = self.add_resident(X, "data")
+            self.samples = ResidentSamples(X)
+            for variable in self.samples.variables:
+                self.share_resident(variable)
         self.base_weight = keras.Variable(settings.base_weight, trainable=False, name="base_weight")
         self.seed_generator = keras.random.SeedGenerator(seeds.seed("noise"))
         names = ("base_loss", "noise_kl", "ladder_loss", "sup_loss")
@@ -124,7 +127,7 @@ class LadderTrainer(SteppedModel):
         return self.member_losses(ops.stack(passes, axis=1), batch.get("classes"), self._noise)
 
     def _rows(self, rows_or_indices: Any) -> Any:
-        return rows_or_indices if self.is_fed else ops.take(self.data, rows_or_indices, axis=0)
+        return rows_or_indices if self.is_fed else self.samples.take(rows_or_indices)
 
     def _noise(self, shape: tuple[int, ...]) -> Any:
         return backend.normal(shape, self.seed_generator)
