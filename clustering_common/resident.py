@@ -27,8 +27,8 @@ class ResidentSamples:
     -----
     An engine takes memory as it is from a multiple of 64 bytes on, where few arrays of NumPy's
     begin. Of those the rows that it takes begin up to 15 numbers late: each sample is the end of
-    one such row and the beginning of the next. This gather took 0.11 ms for 256 samples of 784
-    numbers, that of an aligned array 0.09.
+    one such row and the beginning of the next. A step of FcDEC, the quickest one, takes some 1 %
+    longer for it.
     """
 
     def __init__(self, X: np.ndarray):
@@ -59,8 +59,15 @@ class ResidentSamples:
         pairs = ops.reshape(pairs, (*indices.shape, 2 * width))
         first = width - self.n_late
         samples = pairs[..., first : first + width]
-        for index, end in ((0, 0), (n_rows, 1)):
-            samples = ops.where(ops.expand_dims(indices == index, -1), ends[end], samples)
+        is_first, is_last = indices == 0, indices == n_rows
+
+        def completed() -> Any:
+            """Return the samples, the first and the last put right."""
+            begun = ops.where(ops.expand_dims(is_first, -1), ends[0], samples)
+            return ops.where(ops.expand_dims(is_last, -1), ends[1], begun)
+
+        has_end = ops.any(ops.logical_or(is_first, is_last))
+        samples = ops.cond(has_end, completed, lambda: samples)
         return ops.reshape(samples, (*indices.shape, *self.sample_shape))
 
 

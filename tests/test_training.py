@@ -262,7 +262,7 @@ def test_an_interrupted_block_keeps_the_steps_that_were_done(place, call, n_done
         model.fit_steps(batches, steps_per_epoch=8, n_steps=8)
     assert int(model.optimizer.iterations) == n_done
     assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in model.trainable_variables)
-    assert np.array_equal(ops.convert_to_numpy(model.data), IMAGES)
+    assert np.array_equal(ops.convert_to_numpy(model.samples.variables[0]), IMAGES)
 
 
 def test_a_run_goes_on_where_it_stopped(problem):
