@@ -3,11 +3,12 @@ import numpy as np
 import pytest
 
 from clustering_common import backend
-from clustering_common.aligned import aligned, aligned_empty
+from clustering_common.aligned import ALIGNMENT, aligned
 from clustering_common.backend import to_numpy
 from clustering_common.training import SteppedModel
 from dec_da import ConvDEC, FcIDEC
 from kingdra_cluster import KingdraCluster
+from tests.unaligned import address, beside
 
 ROWS, COLUMNS = 3_000, 100  # more than a megabyte
 takes_arrays = pytest.mark.skipif(
@@ -15,25 +16,9 @@ takes_arrays = pytest.mark.skipif(
 )
 
 
-def address(variable):
-    """Return where the numbers of a variable lie."""
-    value = variable.value
-    if keras.backend.backend() == "jax":
-        return value.unsafe_buffer_pointer()
-    return np.frombuffer(memoryview(value.read_value()), np.uint8).ctypes.data
-
-
-def beside(array, n_late):
-    """Return a copy of which an engine can take what comes after so many numbers."""
-    before = -n_late % (64 // array.itemsize)
-    found = aligned_empty((before + array.size,), array.dtype)[before:].reshape(array.shape)
-    found[...] = array
-    return found
-
-
 def unaligned(array):
     """Return a copy that lies a number beside."""
-    return beside(array, 64 // array.itemsize - 1)
+    return beside(array, ALIGNMENT // array.itemsize - 1)
 
 
 def arrays():
@@ -140,7 +125,7 @@ def test_a_fit_copies_no_array(make, width, dtype, n_late, monkeypatch):
     n_samples = 2 + 2**18 // width  # a megabyte and more, without the first too
     X = beside(np.random.default_rng(0).random((n_samples, width)).astype(dtype), n_late)
     before = X.copy()
-    make().set_params(random_state=0).fit(X)
+    model = make().set_params(random_state=0).fit(X)
     (data,) = samples
     assert len(places) == 2
     assert set(places) == {data.ctypes.data}
@@ -150,3 +135,7 @@ def test_a_fit_copies_no_array(make, width, dtype, n_late, monkeypatch):
         memory = memory.base
     assert memory.dtype == np.uint8  # of `aligned_empty`: NumPy's may be aligned by chance
     np.testing.assert_array_equal(X, before)
+    if n_late:
+        monkeypatch.undo()
+        other = make().set_params(random_state=0).fit(aligned(X))
+        np.testing.assert_array_equal(model.predict_proba(X), other.predict_proba(X))

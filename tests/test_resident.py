@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -7,23 +6,20 @@ from clustering_common import backend
 from clustering_common.aligned import aligned, aligned_empty, n_beside
 from clustering_common.backend import to_numpy
 from clustering_common.resident import ResidentSamples
+from tests.unaligned import address, beside
 
 takes_arrays = pytest.mark.skipif(not backend.takes_arrays(), reason="copies all")
 
 
-def beside(shape, n_late, dtype=np.float32):
+def drawn(shape, n_late, dtype=np.float32):
     """Return random numbers of which an engine can take what comes after so many."""
-    before = -n_late % (64 // np.dtype(dtype).itemsize)
-    size = int(np.prod(shape))
-    found = aligned_empty((before + size,), dtype)[before:].reshape(shape)
-    found[...] = np.random.default_rng(0).integers(0, 99, shape)
-    return found
+    return beside(np.random.default_rng(0).integers(0, 99, shape).astype(dtype), n_late)
 
 
 def test_n_beside():
     for n_late in range(16):
-        assert n_beside(beside((40, 3), n_late)) == n_late
-    assert n_beside(beside((40, 3), 7, np.float64)) == 7
+        assert n_beside(drawn((40, 3), n_late)) == n_late
+    assert n_beside(drawn((40, 3), 7, np.float64)) == 7
     at_odd_bytes = aligned_empty((13,), np.uint8)[1:].view(np.float32)
     assert n_beside(at_odd_bytes) == 0
 
@@ -32,7 +28,7 @@ def test_n_beside():
 @pytest.mark.parametrize("n_late", [0, 1, 9, 15])
 def test_takes_every_sample(n_late, sample_shape):
     n_samples = 2**18 // max(1, int(np.prod(sample_shape))) + 1  # a megabyte and more
-    X = beside((n_samples, *sample_shape), n_late)
+    X = drawn((n_samples, *sample_shape), n_late)
     samples = ResidentSamples(X)
     some = np.random.default_rng(1).permutation(n_samples)[:4000]
     for indices in (np.r_[some, 0, n_samples - 1], [[n_samples - 1, 0, 5], [1, 0, 1]], [3]):
@@ -44,19 +40,14 @@ def test_takes_every_sample(n_late, sample_shape):
 @takes_arrays
 @pytest.mark.parametrize("n_late", [0, 1, 9, 15])
 def test_copies_no_array_of_wide_samples(n_late):
-    X = beside((5_000, 60), n_late)
+    X = drawn((5_000, 60), n_late)
     held = ResidentSamples(X).variables
-    value = held[0].value
-    if keras.backend.backend() == "tensorflow":
-        address = np.frombuffer(memoryview(value.read_value()), np.uint8).ctypes.data
-    else:
-        address = value.unsafe_buffer_pointer()
-    assert address == X.ctypes.data + 4 * n_late
+    assert address(held[0]) == X.ctypes.data + 4 * n_late
     assert [tuple(variable.shape) for variable in held[1:]] == [(2, 60)] * (n_late > 0)
 
 
 def test_what_cannot_be_taken_is_copied(tmp_path):
-    wide = beside((5_000, 60), 3)
+    wide = drawn((5_000, 60), 3)
     np.save(tmp_path / "x.npy", wide)
     odd = aligned_empty((wide.nbytes + 1,), np.uint8)[1:].view(np.float32).reshape(wide.shape)
     odd[...] = wide
@@ -64,8 +55,8 @@ def test_what_cannot_be_taken_is_copied(tmp_path):
         odd,
         np.asfortranarray(wide),
         np.load(tmp_path / "x.npy", mmap_mode="r+")[1:],
-        beside((100_000, 3), 15),  # fewer numbers in a sample than come before
-        beside((1, 300_000), 3),
+        drawn((100_000, 3), 15),  # fewer numbers in a sample than come before
+        drawn((1, 300_000), 3),
         wide[:2],
     ]
     for X in cases:
