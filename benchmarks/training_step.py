@@ -5,7 +5,7 @@ optimisers are those of the estimators' classes. Ours and the bare products run 
 process; the ratio is the share of the bare rate that a step attains.
 
 The images begin where those of the command line, `load_user_data` and `load_dataset` do. With
-NumPy's own arrays a step of FcDEC takes some 1 % longer (`clustering_common.resident`).
+NumPy's own arrays a step of FcDEC takes some 2 % longer (`clustering_common.resident`).
 """
 
 import itertools

@@ -9,7 +9,6 @@ import numpy as np
 __all__ = ["aligned", "aligned_empty", "is_aligned"]
 
 ALIGNMENT = 64  # bytes: of TensorFlow and JAX on a CPU; NumPy's own arrays lie at 16
-LARGE_BYTES = 2**20  # of an array whose second copy counts
 
 
 def aligned_empty(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:

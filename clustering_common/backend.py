@@ -114,9 +114,12 @@ def held(array: np.ndarray, name: str) -> keras.Variable:
     return _of_engine("held")(array, name)
 
 
-def takes_arrays() -> bool:
-    """Return whether `held` takes an aligned array as it is: on one CPU, not under PyTorch."""
-    return is_cpu() and n_devices() == 1 and hasattr(engine(), "held")
+def joins_rows() -> bool:
+    """Return whether samples may be put together of two rows of what `held` takes as it is.
+
+    Where a fit is the same for it to the bit: XLA would rearrange what comes after.
+    """
+    return _of_engine("joins_rows")()
 
 
 def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:

@@ -18,6 +18,11 @@ def held(array: np.ndarray, name: str) -> keras.Variable:
     return keras.Variable(array, trainable=False, dtype=str(array.dtype), name=name)
 
 
+def joins_rows() -> bool:
+    """Return False: samples are held each in a row of its own."""
+    return False
+
+
 def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> None:
     """Do nothing: the engine's update is one pass as it is."""
 

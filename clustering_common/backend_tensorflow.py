@@ -13,7 +13,7 @@ from tensorflow.python.eager import context, record
 from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
 from clustering_common import backend_defaults
-from clustering_common.aligned import LARGE_BYTES, aligned
+from clustering_common.aligned import aligned
 from clustering_common.backend import Step, entry
 from clustering_common.backend_tensorflow_optimizer import prepare_optimizer as prepare_optimizer
 from clustering_common.backend_tensorflow_xla import fused as fused
@@ -21,6 +21,7 @@ from clustering_common.backend_tensorflow_xla import normal as normal
 from clustering_common.mapped import is_mapped
 
 JIT_COMPILE = False
+LARGE_BYTES = 2**20  # of an array whose second copy counts
 FEW = 2**14  # multiply-adds a point at most, where 0/1 products are sooner than broadcasting
 PRECISIONS = ("float32", "tf32")
 
@@ -171,6 +172,11 @@ def held(array: np.ndarray, name: str) -> keras.Variable:
         trainable=False,
         name=name,
     )
+
+
+def joins_rows() -> bool:
+    """Return whether `held` takes arrays: on a CPU, without a strategy."""
+    return device_kind() == "CPU" and not tf.distribute.has_strategy()
 
 
 class _Held(keras.Variable):

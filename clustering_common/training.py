@@ -119,14 +119,14 @@ class SteppedModel(WatchedModel):
 
     def add_resident(self, array: np.ndarray, name: str, fixed: bool = True) -> Any:
         """Put ``array`` on the device and return the variable that holds it."""
-        return self.share_resident(backend.held(array, name), fixed)
+        return self.share_resident(backend.held(array, name), fixed=fixed)
 
-    def share_resident(self, variable: Any, fixed: bool = True) -> Any:
-        """Take a variable that holds an array on the device already, and return it."""
-        self.resident.append(variable)
+    def share_resident(self, *variables: Any, fixed: bool = True) -> Any:
+        """Take variables that hold arrays on the device already, and return the first."""
+        self.resident.extend(variables)
         if fixed:
-            self.fixed.append(variable)
-        return variable
+            self.fixed.extend(variables)
+        return variables[0]
 
     def steps_after(self, epoch: int, blocks: int | None = None) -> int:
         """Return the training steps done after ``blocks`` of an epoch, None meaning all of it."""

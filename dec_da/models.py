@@ -61,8 +61,8 @@ class _ImageModel(SteppedModel):
         data = X if isinstance(X, ResidentData) else ResidentData(X)
         self.samples = data.samples
         self.X = data.X if self.samples is None else None
-        for variable in self.samples.variables if self.samples else []:
-            self.share_resident(variable)
+        if self.samples is not None:
+            self.share_resident(*self.samples.variables)
         self.n_samples, self.sample_shape = len(data.X), data.X.shape[1:]
         self.image_shape = image_shape or ()
         self.augment = None if augment_seed is None else RandomAffine(seed=augment_seed)
@@ -97,8 +97,8 @@ class _ImageModel(SteppedModel):
 
     def drawn(self, batch: Any) -> tuple[Any, Any]:
         """Return the indices of a mini-batch and its rows, augmented afresh where asked."""
-        indices = batch if self.samples else batch["indices"]
-        x = self.samples.take(indices) if self.samples else batch["rows"]
+        indices = batch["indices"] if self.samples is None else batch
+        x = batch["rows"] if self.samples is None else self.samples.take(indices)
         if self.augment is not None:
             images = self.augment(ops.reshape(x, (x.shape[0], *self.image_shape)))
             x = ops.reshape(images, (x.shape[0], *self.sample_shape))

@@ -93,8 +93,7 @@ class LadderTrainer(SteppedModel):
         self.X = X if self.is_fed else None
         if not self.is_fed:
             self.samples = ResidentSamples(X)
-            for variable in self.samples.variables:
-                self.share_resident(variable)
+            self.share_resident(*self.samples.variables)
         self.base_weight = keras.Variable(settings.base_weight, trainable=False, name="base_weight")
         self.seed_generator = keras.random.SeedGenerator(seeds.seed("noise"))
         names = ("base_loss", "noise_kl", "ladder_loss", "sup_loss")

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from clustering_common import backend
+from clustering_common import backend, resident
 from clustering_common.aligned import ALIGNMENT, aligned
 from clustering_common.backend import to_numpy
 from clustering_common.training import SteppedModel
@@ -89,7 +89,12 @@ def test_held_takes_an_aligned_array_as_it_is_and_never_writes_to_it():
 
 @takes_arrays
 @pytest.mark.parametrize(
-    ("dtype", "n_late"), [(np.float32, 0), (np.float32, 1), (np.float32, 15), (np.float64, 0)]
+    ("dtype", "n_late"),
+    [
+        (np.float32, 0),
+        (np.float64, 0),
+        *((np.float32, n_late) for n_late in (1, 15) if backend.joins_rows()),
+    ],
 )
 @pytest.mark.parametrize(
     ("make", "width"),
@@ -122,10 +127,11 @@ def test_a_fit_copies_no_array(make, width, dtype, n_late, monkeypatch):
 
     monkeypatch.setattr(SteppedModel, "fit_steps", watched_steps)
     monkeypatch.setattr(backend, "held", watched_held)
+    monkeypatch.setattr(resident, "MANY", 2)
     n_samples = 2 + 2**18 // width  # a megabyte and more, without the first too
     X = beside(np.random.default_rng(0).random((n_samples, width)).astype(dtype), n_late)
     before = X.copy()
-    model = make().set_params(random_state=0).fit(X)
+    make().set_params(random_state=0).fit(X)
     (data,) = samples
     assert len(places) == 2
     assert set(places) == {data.ctypes.data}
@@ -135,7 +141,3 @@ def test_a_fit_copies_no_array(make, width, dtype, n_late, monkeypatch):
         memory = memory.base
     assert memory.dtype == np.uint8  # of `aligned_empty`: NumPy's may be aligned by chance
     np.testing.assert_array_equal(X, before)
-    if n_late:
-        monkeypatch.undo()
-        other = make().set_params(random_state=0).fit(aligned(X))
-        np.testing.assert_array_equal(model.predict_proba(X), other.predict_proba(X))

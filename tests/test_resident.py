@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 from keras import ops
 
-from clustering_common import backend
+from clustering_common import backend, resident
 from clustering_common.aligned import aligned, aligned_empty, n_beside
 from clustering_common.backend import to_numpy
 from clustering_common.resident import ResidentSamples
+from dec_da import ConvIDEC, FcDCN, FcDEC, FcIDEC
+from kingdra_cluster import KingdraCluster
 from tests.unaligned import address, beside
 
-takes_arrays = pytest.mark.skipif(not backend.takes_arrays(), reason="copies all")
+joins_rows = pytest.mark.skipif(not backend.joins_rows(), reason="copies what isn't aligned")
+MIN_SAMPLES, MIN_WIDTH = resident.MANY, resident.WIDE  # of what is not copied
 
 
 def drawn(shape, n_late, dtype=np.float32):
@@ -24,56 +27,107 @@ def test_n_beside():
     assert n_beside(at_odd_bytes) == 0
 
 
-@pytest.mark.parametrize("sample_shape", [(1,), (15,), (16,), (5, 4, 3), (0,)])
+@pytest.mark.parametrize(
+    "sample_shape", [(MIN_WIDTH,), (10, 8, 3), (1000,), (MIN_WIDTH - 1,), (0,)]
+)
 @pytest.mark.parametrize("n_late", [0, 1, 9, 15])
 def test_takes_every_sample(n_late, sample_shape):
-    n_samples = 2**18 // max(1, int(np.prod(sample_shape))) + 1  # a megabyte and more
-    X = drawn((n_samples, *sample_shape), n_late)
+    X = drawn((MIN_SAMPLES, *sample_shape), n_late)
     samples = ResidentSamples(X)
-    some = np.random.default_rng(1).permutation(n_samples)[:4000]
-    for indices in (np.r_[some, 0, n_samples - 1], [[n_samples - 1, 0, 5], [1, 0, 1]], [3]):
+    some = np.random.default_rng(1).permutation(MIN_SAMPLES)[:4000]
+    last = MIN_SAMPLES - 1
+    for indices in (np.r_[some, 0, last], [[last, 0, 5], [1, 0, 1]], [3], [last, 5], [5, 0]):
         indices = np.asarray(indices, np.int32)
         taken = to_numpy(samples.take(ops.convert_to_tensor(indices)))
         np.testing.assert_array_equal(taken, X[indices])
 
 
-@takes_arrays
+@joins_rows
 @pytest.mark.parametrize("n_late", [0, 1, 9, 15])
-def test_copies_no_array_of_wide_samples(n_late):
-    X = drawn((5_000, 60), n_late)
+@pytest.mark.parametrize("width", [MIN_WIDTH, 101])
+def test_a_large_array_is_not_copied(n_late, width):
+    X = drawn((MIN_SAMPLES, width), n_late)
     held = ResidentSamples(X).variables
     assert address(held[0]) == X.ctypes.data + 4 * n_late
-    assert [tuple(variable.shape) for variable in held[1:]] == [(2, 60)] * (n_late > 0)
+    assert [tuple(variable.shape) for variable in held[1:]] == [(2, width)] * (n_late > 0)
 
 
-def test_what_cannot_be_taken_is_copied(tmp_path):
-    wide = drawn((5_000, 60), 3)
-    np.save(tmp_path / "x.npy", wide)
-    odd = aligned_empty((wide.nbytes + 1,), np.uint8)[1:].view(np.float32).reshape(wide.shape)
-    odd[...] = wide
+def test_what_cannot_be_taken_is_copied(tmp_path, monkeypatch):
+    large = drawn((MIN_SAMPLES, 80), 3)
+    np.save(tmp_path / "x.npy", large)
+    odd = aligned_empty((large.nbytes + 1,), np.uint8)[1:].view(np.float32).reshape(large.shape)
+    odd[...] = large
     cases = [
         odd,
-        np.asfortranarray(wide),
+        beside(large.T, 3).T,  # in Fortran's order
         np.load(tmp_path / "x.npy", mmap_mode="r+")[1:],
-        drawn((100_000, 3), 15),  # fewer numbers in a sample than come before
-        drawn((1, 300_000), 3),
-        wide[:2],
+        drawn((MIN_SAMPLES, MIN_WIDTH - 1), 3),
+        drawn((MIN_SAMPLES - 1, 80), 3),
     ]
+    monkeypatch.setattr(backend, "joins_rows", lambda: True)
     for X in cases:
         before = X.copy()
         samples = ResidentSamples(X)
         assert len(samples.variables) == 1
         to_numpy(samples.variables[0])  # JAX copies in the background
-        if len(X) > 2:
-            X[...] = -1
+        X[...] = -1
         rows = to_numpy(samples.take(ops.arange(len(before))))
         np.testing.assert_array_equal(rows, before)
 
 
+@joins_rows
+def test_one_device_of_a_strategy_has_samples_as_they_are():
+    import tensorflow as tf
+
+    X = drawn((MIN_SAMPLES, 80), 3)
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        assert not backend.joins_rows()
+        (variable,) = ResidentSamples(X).variables
+    assert tuple(variable.shape) == X.shape
+
+
 def test_a_part_of_a_larger_array_is_taken_alone():
     """The samples around it are not its own."""
-    whole = aligned(np.random.default_rng(0).random((6_000, 50), np.float32))
+    whole = aligned(np.random.default_rng(0).random((MIN_SAMPLES + 20, 70), np.float32))
     part = whole[7:-9]
     samples = ResidentSamples(part)
     rows = to_numpy(samples.take(ops.arange(len(part))))
     np.testing.assert_array_equal(rows, part)
+
+
+LADDER = {
+    "n_en": 3, "n_iter": 3, "n_epochs_per_iter0": 2, "n_epochs_per_iter": 2, "low_th": 0,
+    "high_th": 2, "thresh": 0, "fc_layer_sizes": (30, 20, 2), "denoising_cost": (10, 1, 1, 1),
+    "batch_size": 64, "lr": 0.02, "mi_loss_w_init": 1,
+}  # fmt: skip
+DENSE = {"layer_sizes": (20, 4), "pretrain_epochs": 2, "max_iter": 9, "update_interval": 4}
+CONV = {"filters": (4, 4, 4), "pretrain_epochs": 1, "max_iter": 3, "update_interval": 2}
+FITS = {
+    "FcDEC": (lambda: FcDEC(4, **DENSE), (400, 784)),
+    "FcIDEC-DA": (lambda: FcIDEC(4, **DENSE, aug_pretrain=True, aug_cluster=True), (400, 784)),
+    "FcDCN": (lambda: FcDCN(4, **DENSE, move_centers=True), (8000, 33)),
+    "ConvIDEC": (lambda: ConvIDEC(4, **CONV), (1000, 8, 12, 3)),
+    "KingdraCluster": (lambda: KingdraCluster(2, **LADDER), (700, 784)),
+    "KingdraCluster, narrow": (lambda: KingdraCluster(2, **LADDER), (20_000, 16)),
+}
+
+
+@joins_rows
+@pytest.mark.filterwarnings("ignore:.*collapse")
+@pytest.mark.parametrize("kind", FITS)
+def test_a_fit_is_the_same_wherever_an_array_begins(kind, monkeypatch):
+    """To the bit: TensorFlow rearranges nothing of what comes after."""
+    make, (n_samples, *sample_shape) = FITS[kind]
+    monkeypatch.setattr(resident, "MANY", 2)
+    monkeypatch.setattr(resident, "WIDE", 16)
+    rng = np.random.default_rng(0)
+    centers = rng.random((2, *sample_shape))
+    noise = rng.random((n_samples, *sample_shape))
+    X = (0.8 * centers[rng.integers(2, size=n_samples)] + 0.2 * noise).astype(np.float32)
+    learned = []
+    for n_late in (0, 1, 12):
+        model = make().set_params(random_state=0).fit(beside(X, n_late))
+        learned.append((model.labels_, model.predict_proba(X), model.history_))
+    assert len(np.unique(learned[0][1])) >= n_samples
+    for other in learned[1:]:
+        np.testing.assert_equal(other, learned[0])
