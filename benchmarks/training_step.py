@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.bare import BareLayers
 from benchmarks.rows import WARM_STEPS, Arm, Row, main, paired, ratio_row
 from clustering_common import backend
-from clustering_common.aligned import aligned
+from clustering_common.aligned import aligned_empty
 from clustering_common.seeds import SeedStream
 from clustering_common.training import BatchSchedule, SteppedModel
 from dec_da import phases, presets
@@ -41,7 +41,8 @@ def make_network(method: str) -> ClusteringNetwork:
 
 def make_data(method: str, n_samples: int = N_SAMPLES) -> np.ndarray:
     """Return random images in the layout of a method's network."""
-    X = aligned(np.random.default_rng(0).random((n_samples, int(np.prod(SHAPE))), np.float32))
+    X = aligned_empty((n_samples, int(np.prod(SHAPE))))
+    np.random.default_rng(0).random(dtype=np.float32, out=X)
     return X if method.startswith("Fc") else X.reshape(-1, *SHAPE)
 
 
