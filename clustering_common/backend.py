@@ -109,16 +109,13 @@ def held(array: np.ndarray, name: str) -> keras.Variable:
 
     Memory grows by the array once at most, while it is made too. On a CPU the variable may be the
     array itself (`clustering_common.aligned`), which must then stay as it is; never one in a file.
-    Samples, which may be held so wherever they begin, are `clustering_common.resident`'s.
+    Samples are `clustering_common.resident`'s.
     """
     return _of_engine("held")(array, name)
 
 
 def joins_rows() -> bool:
-    """Return whether samples may be put together of two rows of what `held` takes as it is.
-
-    Where a fit is the same for it to the bit: XLA would rearrange what comes after.
-    """
+    """Return whether fits stay the same where samples are joined from rows that `held` takes."""
     return _of_engine("joins_rows")()
 
 

@@ -31,7 +31,8 @@ class ResidentSamples:
     begin. Of those the rows that it takes begin up to 15 numbers late: each sample is the end of
     one such row and the beginning of the next. A step of FcDEC, with the paper's network the
     quickest one, takes some 2 % longer for it; one of a small network takes up to twice as long, as
-    the gather is most of it. Few or narrow samples are copied instead, and all under JAX.
+    the gather is most of it. Few or narrow samples are copied instead, and all under JAX, as XLA
+    rearranges by rounding what comes after.
     """
 
     def __init__(self, X: np.ndarray):
