@@ -162,7 +162,8 @@ def _effort(name: str, quick: bool) -> tuple[int, int, int]:
     """
     if name.startswith("Conv"):
         return 5 if quick else 51, 4, 1
-    return 7 if quick else 21, 70, WARM_STEPS
+    with_decoder = name in ("Fc", "FcIDEC")  # twice as long a step
+    return (5 if with_decoder else 7) if quick else 21, 70, WARM_STEPS
 
 
 if __name__ == "__main__":
