@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from clustering_common import run_state, training
+from clustering_common import backend, resident, run_state, training
 from dec_da import ConvIDEC, FcDCN, FcDEC, FcIDEC
 from kingdra_cluster import KingdraCluster, LadderIM
+from tests.unaligned import beside
 
 pytestmark = [pytest.mark.filterwarnings("ignore:After fit, ")]
 # Compiling costs JAX seconds a fit.
@@ -102,6 +103,24 @@ def test_resumed_runs_equal_the_uninterrupted_run(cls, images, tmp_path):
                 np.testing.assert_array_equal(ours, theirs)
             else:
                 assert ours == theirs
+
+
+@pytest.mark.skipif(not backend.joins_rows(), reason="copies what isn't aligned")
+def test_a_run_goes_on_where_the_same_array_begins_elsewhere(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(resident, "MANY", 2)
+    monkeypatch.setattr(resident, "WIDE", 16)
+    images = np.float32(images)
+    whole = make(FcDEC).fit(beside(images, 0))
+    moments = Moments((7, 13), tmp_path / "run", tmp_path)
+    killer = KillAfter(moments)
+    watched = {"callbacks": [killer], "pretrain_callbacks": [killer]}
+    with pytest.raises(Killed):
+        make(FcDEC).fit(
+            beside(images, 3), **watched, checkpoint_dir=moments.folder, checkpoint_every=0
+        )
+    for moment, n_late in zip(moments.moments, (0, 5), strict=True):
+        resumed = make(FcDEC).fit(beside(images, n_late), checkpoint_dir=moments.kept(moment))
+        np.testing.assert_equal(state(resumed, images), state(whole, images))
 
 
 ROUNDS = {
