@@ -108,7 +108,7 @@ def held(array: np.ndarray, name: str) -> keras.Variable:
     """Return a variable, not trained, that holds an array on the device.
 
     Memory grows by the array once at most, while it is made too. On a CPU the variable may be the
-    array itself (`clustering_common.aligned`), which must then stay as it is; never one in a file.
+    array itself (`clustering_common.aligned`), which must then stay as it is; never an np.memmap.
     Samples are `clustering_common.resident`'s.
     """
     return _of_engine("held")(array, name)

@@ -10,7 +10,7 @@ from clustering_common import backend
 from clustering_common.aligned import n_beside
 from clustering_common.mapped import is_mapped
 
-MANY, WIDE = 2**13, 2**6  # samples, and numbers of each, from which on a copy of them counts
+MANY_BYTES, WIDE = 2**24, 2**6  # of all samples, and numbers of each, from which a copy counts
 
 
 class ResidentSamples:
@@ -30,9 +30,9 @@ class ResidentSamples:
     An engine takes memory as it is from a multiple of 64 bytes on, where few arrays of NumPy's
     begin. Of those the rows that it takes begin up to 15 numbers late: each sample is the end of
     one such row and the beginning of the next. A step of FcDEC, with the paper's network the
-    quickest one, takes some 2 % longer for it; one of a small network takes up to twice as long, as
-    the gather is most of it. Few or narrow samples are copied instead, and all under JAX, as XLA
-    rearranges by rounding what comes after.
+    quickest one, takes 2 to 4 % longer for it; one of a small network takes up to twice as long, as
+    the gather is most of it. Samples of 16 MB or less, or narrow ones, are copied instead, and all
+    under JAX, as XLA rearranges by rounding what comes after.
     """
 
     def __init__(self, X: np.ndarray):
@@ -75,6 +75,6 @@ def _n_late(X: np.ndarray) -> int:
 
     0 also where X is left to `backend.held`: that takes an aligned array, and copies others.
     """
-    is_large = len(X) >= MANY and math.prod(X.shape[1:]) >= WIDE
+    is_large = X.nbytes > MANY_BYTES and math.prod(X.shape[1:]) >= WIDE and len(X) > 1
     is_suited = is_large and X.flags.c_contiguous and not is_mapped(X)
     return n_beside(X) if is_suited and backend.joins_rows() else 0

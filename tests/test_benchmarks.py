@@ -182,7 +182,7 @@ def test_bare_prediction_is_the_encoder_s_products(monkeypatch):
 
 
 def test_rows_of_a_phase_compare_what_they_name(monkeypatch):
-    seconds = {"plain": 0.010, "augmented": 0.012, "bare": 0.009}
+    seconds = {"plain": 0.010, "bare": 0.009, "augmented": 0.012}
 
     def paired(arms, *effort):
         assert (list(arms), *effort) == (list(seconds), 2, 0, 3, 7)
@@ -218,10 +218,26 @@ def test_every_phase_of_every_method_is_measured(quick, monkeypatch):
     monkeypatch.setattr(
         training_step, "phase_rows", lambda name, make, *effort: [named.append(name)]
     )
+    monkeypatch.setattr(training_step, "numpys_row", lambda *effort: named.append("NumPy's"))
     training_step.rows(quick)
     assert named == [f"{family} pretraining step" for family in ("Fc", "Conv")] + [
         f"{method} clustering step" for method in presets.CLASSES
-    ]
+    ] + ["NumPy's"] * (not quick)
+
+
+def test_a_row_compares_arrays_that_begin_elsewhere(monkeypatch):
+    models = []
+
+    def paired(arms, *effort):
+        assert effort == (2, 0, 3, 7)
+        return {name: np.full(2, 0.001 * seconds) for seconds, name in enumerate(arms, 1)}
+
+    monkeypatch.setattr(training_step, "steps_of", models.append)
+    monkeypatch.setattr(training_step, "paired", paired)
+    row = training_step.numpys_row(2, 3, 7)
+    assert (row.value, row.yardstick_value, row.ratio) == (1, 2, [0.5] * 3)
+    late = 12 if backend.joins_rows() else 0
+    assert [model.samples.n_late for model in models] == [late, 0]
 
 
 @pytest.mark.parametrize("way", ["from_arrays", "from_generator", "from_tf_data"])

@@ -127,7 +127,7 @@ def test_a_fit_copies_no_array(make, width, dtype, n_late, monkeypatch):
 
     monkeypatch.setattr(SteppedModel, "fit_steps", watched_steps)
     monkeypatch.setattr(backend, "held", watched_held)
-    monkeypatch.setattr(resident, "MANY", 2)
+    monkeypatch.setattr(resident, "MANY_BYTES", 0)
     n_samples = 2 + 2**18 // width  # a megabyte and more, without the first too
     X = beside(np.random.default_rng(0).random((n_samples, width)).astype(dtype), n_late)
     before = X.copy()

@@ -11,7 +11,12 @@ from kingdra_cluster import KingdraCluster
 from tests.unaligned import address, beside
 
 joins_rows = pytest.mark.skipif(not backend.joins_rows(), reason="copies what isn't aligned")
-MIN_SAMPLES, MIN_WIDTH = resident.MANY, resident.WIDE  # of what is not copied
+MIN_SAMPLES, MIN_WIDTH = 2**13, resident.WIDE  # of what is not copied here
+
+
+@pytest.fixture(autouse=True)
+def smaller_arrays(monkeypatch):
+    monkeypatch.setattr(resident, "MANY_BYTES", 4 * MIN_SAMPLES * MIN_WIDTH - 1)
 
 
 def drawn(shape, n_late, dtype=np.float32):
@@ -44,12 +49,12 @@ def test_takes_every_sample(n_late, sample_shape):
 
 @joins_rows
 @pytest.mark.parametrize("n_late", [0, 1, 9, 15])
-@pytest.mark.parametrize("width", [MIN_WIDTH, 101])
-def test_a_large_array_is_not_copied(n_late, width):
-    X = drawn((MIN_SAMPLES, width), n_late)
+@pytest.mark.parametrize("shape", [(MIN_SAMPLES, MIN_WIDTH), (MIN_SAMPLES, 101), (2, 500_000)])
+def test_a_large_array_is_not_copied(n_late, shape):
+    X = drawn(shape, n_late)
     held = ResidentSamples(X).variables
     assert address(held[0]) == X.ctypes.data + 4 * n_late
-    assert [tuple(variable.shape) for variable in held[1:]] == [(2, width)] * (n_late > 0)
+    assert [tuple(variable.shape) for variable in held[1:]] == [(2, shape[1])] * (n_late > 0)
 
 
 def test_what_cannot_be_taken_is_copied(tmp_path, monkeypatch):
@@ -62,7 +67,8 @@ def test_what_cannot_be_taken_is_copied(tmp_path, monkeypatch):
         beside(large.T, 3).T,  # in Fortran's order
         np.load(tmp_path / "x.npy", mmap_mode="r+")[1:],
         drawn((MIN_SAMPLES, MIN_WIDTH - 1), 3),
-        drawn((MIN_SAMPLES - 1, 80), 3),
+        drawn((MIN_SAMPLES - 1, MIN_WIDTH), 3),
+        drawn((1, MIN_SAMPLES * MIN_WIDTH), 3),
     ]
     monkeypatch.setattr(backend, "joins_rows", lambda: True)
     for X in cases:
@@ -101,10 +107,15 @@ LADDER = {
     "batch_size": 64, "lr": 0.02, "mi_loss_w_init": 1,
 }  # fmt: skip
 DENSE = {"layer_sizes": (20, 4), "pretrain_epochs": 2, "max_iter": 9, "update_interval": 4}
+PAPERS = {
+    "pretrain_epochs": 2, "max_iter": 30, "update_interval": 10, "aug_pretrain": True,
+    "aug_cluster": True, "pretrain_optimizer": "adam", "pretrain_learning_rate": 0.001,
+}  # fmt: skip
 CONV = {"filters": (4, 4, 4), "pretrain_epochs": 1, "max_iter": 3, "update_interval": 2}
 FITS = {
     "FcDEC": (lambda: FcDEC(4, **DENSE), (400, 784)),
     "FcIDEC-DA": (lambda: FcIDEC(4, **DENSE, aug_pretrain=True, aug_cluster=True), (400, 784)),
+    "FcDEC-DA, the paper's network": (lambda: FcDEC(4, **PAPERS), (8500, 784)),
     "FcDCN": (lambda: FcDCN(4, **DENSE, move_centers=True), (8000, 33)),
     "ConvIDEC": (lambda: ConvIDEC(4, **CONV), (1000, 8, 12, 3)),
     "KingdraCluster": (lambda: KingdraCluster(2, **LADDER), (700, 784)),
@@ -114,11 +125,13 @@ FITS = {
 
 @joins_rows
 @pytest.mark.filterwarnings("ignore:.*collapse")
-@pytest.mark.parametrize("kind", FITS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * ("paper" in kind)) for kind in FITS]
+)
 def test_a_fit_is_the_same_wherever_an_array_begins(kind, monkeypatch):
     """To the bit: TensorFlow rearranges nothing of what comes after."""
     make, (n_samples, *sample_shape) = FITS[kind]
-    monkeypatch.setattr(resident, "MANY", 2)
+    monkeypatch.setattr(resident, "MANY_BYTES", 0)
     monkeypatch.setattr(resident, "WIDE", 16)
     rng = np.random.default_rng(0)
     centers = rng.random((2, *sample_shape))

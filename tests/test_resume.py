@@ -107,7 +107,7 @@ def test_resumed_runs_equal_the_uninterrupted_run(cls, images, tmp_path):
 
 @pytest.mark.skipif(not backend.joins_rows(), reason="copies what isn't aligned")
 def test_a_run_goes_on_where_the_same_array_begins_elsewhere(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(resident, "MANY", 2)
+    monkeypatch.setattr(resident, "MANY_BYTES", 0)
     monkeypatch.setattr(resident, "WIDE", 16)
     images = np.float32(images)
     whole = make(FcDEC).fit(beside(images, 0))
