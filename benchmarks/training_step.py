@@ -9,7 +9,8 @@ for FcDEC) and its updates are not in it; `benchmarks.plain_keras` and `benchmar
 those.
 
 The images begin where those of the command line, `load_user_data` and `load_dataset` do. Without
---quick a row says what FcDEC's step takes longer with NumPy's own (`clustering_common.resident`).
+--quick two rows say what FcDEC's step takes longer with NumPy's own (`clustering_common.resident`):
+with the paper's network, and with a very small one.
 """
 
 import itertools
@@ -35,10 +36,10 @@ RATE = 0.001  # of every optimiser: the paper's 1.0 could make random data diver
 NUMPYS = 4  # numbers after an aligned address at which NumPy's arrays mostly begin
 
 
-def make_network(method: str) -> ClusteringNetwork:
+def make_network(method: str, **settings: Any) -> ClusteringNetwork:
     """Return a method's network, its centres drawn at random."""
     shape = make_data(method, 1).shape[1:]
-    network = presets.CLASSES[method]()._make_network(shape, SeedStream(0))
+    network = presets.CLASSES[method](**settings)._make_network(shape, SeedStream(0))
     centers = network.clustering.clusters
     centers.assign(np.random.default_rng(0).normal(size=centers.shape))
     return network
@@ -69,11 +70,11 @@ def pretraining_model(
 
 
 def clustering_model(
-    method: str, is_augmented: bool, n_samples: int = N_SAMPLES, begin: int = 0
+    method: str, is_augmented: bool, n_samples: int = N_SAMPLES, begin: int = 0, **settings: Any
 ) -> ClusteringModel:
     """Return the compiled model of a method's clustering phase, its targets set."""
-    estimator = presets.CLASSES[method]()
-    network, data = make_network(method), make_data(method, n_samples, begin)
+    estimator = presets.CLASSES[method](**settings)
+    network, data = make_network(method, **settings), make_data(method, n_samples, begin)
     model = estimator._clustering_model(network, data, **options_of(is_augmented))
     model.update()
     model.prepare(phases.make_optimizer(estimator.settings.optimizer, RATE))
@@ -138,19 +139,19 @@ def phase_rows(name: str, make: Any, rounds: int, n_steps: int, warm_steps: int 
     return rows
 
 
-def numpys_row(rounds: int, n_steps: int, warm_steps: int) -> Row:
+def numpys_row(name: str, rounds: int, n_steps: int, warm_steps: int, **settings: Any) -> Row:
     """Return the row of FcDEC's clustering step with images that begin where NumPy's do."""
-    begins = {"numpys": NUMPYS, "ours": 0}
     arms = {
-        name: steps_of(clustering_model("FcDEC", False, begin=at)) for name, at in begins.items()
+        array: steps_of(clustering_model("FcDEC", False, begin=begin, **settings))
+        for array, begin in (("NumPy's", NUMPYS), ("ours", 0))
     }
     found = paired(arms, rounds, 0, n_steps, warm_steps)
     words = {"yardstick": "as load_user_data's", "meaning": "of its time"}
-    return compared("FcDEC clustering step, NumPy's array", *found.values(), **words)
+    return compared(f"FcDEC clustering step, {name}", *found.values(), **words)
 
 
 def rows(quick: bool) -> list[Row]:
-    """Return three rows for each phase of each method, and without --quick one of FcDEC's more."""
+    """Return three rows for each phase of each method, and without --quick FcDEC's two more."""
     found: list[Row] = []
     for family, method in PRETRAINED.items():
         found += phase_rows(
@@ -164,7 +165,11 @@ def rows(quick: bool) -> list[Row]:
             lambda flag, method=method: clustering_model(method, flag),
             *_effort(method, quick),
         )
-    return found if quick else [*found, numpys_row(*_effort("FcDEC", quick))]
+    if not quick:
+        effort = _effort("FcDEC", quick)
+        found.append(numpys_row("NumPy's array", *effort))
+        found.append(numpys_row("NumPy's array, 10-10", *effort, layer_sizes=(10, 10)))
+    return found
 
 
 def _effort(name: str, quick: bool) -> tuple[int, int, int]:

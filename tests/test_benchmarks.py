@@ -218,11 +218,11 @@ def test_every_phase_of_every_method_is_measured(quick, monkeypatch):
     monkeypatch.setattr(
         training_step, "phase_rows", lambda name, make, *effort: [named.append(name)]
     )
-    monkeypatch.setattr(training_step, "numpys_row", lambda *effort: named.append("NumPy's"))
+    monkeypatch.setattr(training_step, "numpys_row", lambda name, *_, **__: named.append(name))
     training_step.rows(quick)
     assert named == [f"{family} pretraining step" for family in ("Fc", "Conv")] + [
         f"{method} clustering step" for method in presets.CLASSES
-    ] + ["NumPy's"] * (not quick)
+    ] + ["NumPy's array", "NumPy's array, 10-10"] * (not quick)
 
 
 def test_a_row_compares_arrays_that_begin_elsewhere(monkeypatch):
@@ -234,10 +234,11 @@ def test_a_row_compares_arrays_that_begin_elsewhere(monkeypatch):
 
     monkeypatch.setattr(training_step, "steps_of", models.append)
     monkeypatch.setattr(training_step, "paired", paired)
-    row = training_step.numpys_row(2, 3, 7)
+    row = training_step.numpys_row("small", 2, 3, 7, layer_sizes=(6, 4))
     assert (row.value, row.yardstick_value, row.ratio) == (1, 2, [0.5] * 3)
     late = 12 if backend.joins_rows() else 0
     assert [model.samples.n_late for model in models] == [late, 0]
+    assert [model.encoder.outputs[0].shape[1] for model in models] == [4, 4]
 
 
 @pytest.mark.parametrize("way", ["from_arrays", "from_generator", "from_tf_data"])
