@@ -8,18 +8,25 @@ A step is one of a block of many, as a fit dispatches them. What a fit does betw
 for FcDEC) and its updates are not in it; `benchmarks.plain_keras` and `benchmarks.scaling` have
 those.
 
+FcDEC's share depends on where the machine's host lays the two cores. Where each has a last cache
+of its own, weights that one core changed come slowly to the other, and the bare products' never
+change: in one run that saw both, 0.828 instead of 0.849 (with 14 steps a block), and 0.855 with
+TensorFlow's threads tied to cores, which a library should leave to its user. A row beside FcDEC's
+says how the cores lay (`benchmarks.cores`).
+
 The images begin where those of the command line, `load_user_data` and `load_dataset` do. Without
 --quick two rows say what FcDEC's step takes longer with NumPy's own (`clustering_common.resident`):
 with the paper's network, and with a very small one.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from benchmarks import cores
 from benchmarks.bare import BareLayers
 from benchmarks.rows import WARM_STEPS, Arm, Row, compared, main, paired, ratio_row
 from clustering_common import backend
@@ -99,7 +106,7 @@ def dispatch_of(model: SteppedModel, batches: Callable[[int, int], Any]) -> Arm:
         block = np.array([n_steps], np.int32), batches(start, start + n_steps)
         with backend.products_in(model.precision):
             model.train_on_batch(block)
-        keras.ops.convert_to_numpy(model.trainable_variables[0].value)
+        keras.ops.convert_to_numpy(model.optimizer.iterations.value)  # small, and last
 
     return run
 
@@ -110,13 +117,24 @@ def networks_of(model: Any) -> list[keras.Model]:
     return [model.encoder] if decoder is None else [model.encoder, decoder]
 
 
-def phase_rows(name: str, make: Any, rounds: int, n_steps: int, warm_steps: int = 1) -> list[Row]:
-    """Return the rows of one phase, with and without augmentation, against its bare products."""
+def phase_rows(
+    name: str,
+    make: Callable[[bool], SteppedModel],
+    rounds: int,
+    n_steps: int,
+    warm_steps: int = 1,
+    beside: Mapping[str, Arm] | None = None,
+) -> list[Row]:
+    """Return the rows of one phase, with and without augmentation, against its bare products.
+
+    And, of `benchmarks.cores`'s arms beside them, one on how the cores lay meanwhile.
+    """
     plain, augmented = make(False), make(True)
     arms = {
         "plain": steps_of(plain),
         "bare": BareLayers(networks_of(plain), BATCH).run,  # beside both, as the machine is shared
         "augmented": steps_of(augmented),
+        **(beside or {}),
     }
     found = paired(arms, rounds, 0, n_steps, warm_steps)
     bare, words = found["bare"], {"yardstick": "bare products", "meaning": "share of the bare rate"}
@@ -136,6 +154,10 @@ def phase_rows(name: str, make: Any, rounds: int, n_steps: int, warm_steps: int 
             **words,
         )
     )
+    if beside:
+        own, turns = (found[arm] for arm in beside)
+        words = {"yardstick": "own half", "meaning": "of its time"}
+        rows.append(compared(f"{name}: halves of 20 MB in turns on two cores", turns, own, **words))
     return rows
 
 
@@ -164,6 +186,7 @@ def rows(quick: bool) -> list[Row]:
             f"{method} clustering step",
             lambda flag, method=method: clustering_model(method, flag),
             *_effort(method, quick),
+            beside=cores.arms() if method == "FcDEC" else None,
         )
     if not quick:
         effort = _effort("FcDEC", quick)
@@ -178,14 +201,16 @@ def _effort(name: str, quick: bool) -> tuple[int, int, int]:
     Short rounds, as the machine is shared, and many where a step is short: one round may be off by
     a tenth.
 
-    With the settings of large data sets a block of a fit has 70 dense steps, as here, and on small
-    ones 30 (35 cost FcDEC 0.005 of its share); or some convolutional ones, each so long that it
-    hardly matters to which thread TensorFlow hands its operations.
+    With the settings of large data sets a block of a fit has 140 dense steps without decoder and 70
+    with it, as here, and on small ones 30 (which costs FcDEC some 0.01 of its share); or some
+    convolutional ones, each so long that it hardly matters to which thread TensorFlow hands its
+    operations.
     """
     if name.startswith("Conv"):
         return 5 if quick else 51, 4, 1
-    with_decoder = name in ("Fc", "FcIDEC")  # twice as long a step
-    return (5 if with_decoder else 7) if quick else 21, 70, WARM_STEPS
+    if name in ("Fc", "FcIDEC"):  # with decoder, twice as long a step
+        return 5 if quick else 21, 70, WARM_STEPS
+    return 4 if quick else 11, 140, WARM_STEPS
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from clustering_common import backend
 from clustering_common.mapped import BLOCK_BYTES
 from clustering_common.watched_model import WatchedModel
 
-BLOCK_STEPS = 128  # mini-batches per block at most
+BLOCK_STEPS = 256  # mini-batches per block at most: an update's 140 of the paper are one
 BLOCK_OPERATIONS = 4e11  # of one block on a CPU: a few seconds, so that Ctrl-C is heard
 ROWS_PER_CALL = 512  # rows per inference call; one fixed shape, so a row's result is its own
 

@@ -1,16 +1,19 @@
 """The benchmarks measure what they say."""
 
+import os
 import re
+import threading
 
 import keras
 import numpy as np
 import pytest
 
-from benchmarks import agreement_graph, bare, inference, plain_keras, rows, training_step
+from benchmarks import agreement_graph, bare, cores, inference, plain_keras, rows, training_step
 from benchmarks.bare import BareLayers
 from clustering_common import backend
 from clustering_common.metrics import accuracy
 from clustering_common.seeds import SeedStream
+from clustering_common.training import BatchSchedule
 from dec_da import presets
 from dec_da.autoencoders import conv_autoencoder, dense_autoencoder
 from kingdra_cluster.agreement_graph import agreement_buckets
@@ -182,7 +185,7 @@ def test_bare_prediction_is_the_encoder_s_products(monkeypatch):
 
 
 def test_rows_of_a_phase_compare_what_they_name(monkeypatch):
-    seconds = {"plain": 0.010, "bare": 0.009, "augmented": 0.012}
+    seconds = {"plain": 0.010, "bare": 0.009, "augmented": 0.012, "own": 0.001, "turns": 0.003}
 
     def paired(arms, *effort):
         assert (list(arms), *effort) == (list(seconds), 2, 0, 3, 7)
@@ -195,13 +198,52 @@ def test_rows_of_a_phase_compare_what_they_name(monkeypatch):
         made.append(is_augmented)
         return training_step.clustering_model("FcDEC", is_augmented, n_samples=8)
 
-    found = training_step.phase_rows("FcDEC", make, 2, 3, 7)
+    beside = {"own": int, "turns": int}
+    found = training_step.phase_rows("FcDEC", make, 2, 3, 7, beside)
     assert made == [False, True]
-    assert [row.name for row in found] == ["FcDEC", "FcDEC, augmented", "FcDEC, augmented"]
+    assert [row.name for row in found] == ["FcDEC"] + ["FcDEC, augmented"] * 2 + [
+        "FcDEC: halves of 20 MB in turns on two cores"
+    ]
     ratios = [row.ratio[0] for row in found]
-    np.testing.assert_allclose(ratios, [0.9, 0.75, 1.2])
-    np.testing.assert_allclose([row.value for row in found], [10, 12, 12])
-    np.testing.assert_allclose([row.yardstick_value for row in found], [9, 9, 10])
+    np.testing.assert_allclose(ratios, [0.9, 0.75, 1.2, 3])
+    np.testing.assert_allclose([row.value for row in found], [10, 12, 12, 3])
+    np.testing.assert_allclose([row.yardstick_value for row in found], [9, 9, 10, 1])
+
+
+@pytest.mark.skipif(not cores.arms(), reason="threads can't be tied to cores here")
+@pytest.mark.parametrize("in_turns", [False, True])
+def test_two_cores_change_all_numbers(in_turns, monkeypatch):
+    tied = []
+    tie = os.sched_setaffinity
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, its: (tied.append(its), tie(0, its)))
+    allowed = os.sched_getaffinity(0)
+    arrays = np.array([[1] * 5, [0] * 5, [0] * 5], np.float32)
+    add, changed = np.add, set()
+
+    def noted(a, b, out):
+        changed.add((threading.get_ident(), len(out)))
+        add(a, b, out=out)
+
+    monkeypatch.setattr(np, "add", noted)
+    cores._on_two_cores(arrays, 3, in_turns)
+    assert len(changed) == (4 if in_turns else 2)  # a core and a half: of 3 numbers, or of 2
+    np.testing.assert_array_equal(arrays, [[1] * 5, [3] * 5, [6] * 5])
+    assert sorted(map(list, tied)) == [[core] for core in sorted(allowed)[:2]]
+    assert os.sched_getaffinity(0) == allowed
+
+
+def test_one_core_alone_has_no_turns(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    assert cores.arms() == {}
+
+
+@pytest.mark.parametrize("method", ["FcDEC", "FcIDEC", "FcDCN"])
+def test_blocks_are_as_long_as_a_fit_s(method, monkeypatch):
+    monkeypatch.setattr(backend, "is_cpu", lambda: True)
+    model = training_step.clustering_model(method, False, n_samples=training_step.BATCH)
+    batches = BatchSchedule(training_step.BATCH, training_step.BATCH, seed=0).batches
+    plan = model._planned(model.fed(batches), 140, 20_000)  # the paper's (SPEC 1.5)
+    assert plan.block_steps == training_step._effort(method, True)[1]
 
 
 def test_arms_warm_up_before_they_are_timed():
@@ -216,7 +258,7 @@ def test_arms_warm_up_before_they_are_timed():
 def test_every_phase_of_every_method_is_measured(quick, monkeypatch):
     named = []
     monkeypatch.setattr(
-        training_step, "phase_rows", lambda name, make, *effort: [named.append(name)]
+        training_step, "phase_rows", lambda name, make, *effort, **_: [named.append(name)]
     )
     monkeypatch.setattr(training_step, "numpys_row", lambda name, *_, **__: named.append(name))
     training_step.rows(quick)
