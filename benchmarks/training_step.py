@@ -4,15 +4,14 @@ Paper sizes: 28x28 images, batch 256, 500-500-2000-10 or 32-64-128-10. Networks,
 optimisers are those of the estimators' classes. Ours and the bare products run in turns in one
 process; the ratio is the share of the bare rate that a step attains.
 
-A step is one of a block of many, as a fit dispatches them. What a fit does between blocks (some 1 %
-for FcDEC) and its updates are not in it; `benchmarks.plain_keras` and `benchmarks.scaling` have
-those.
+A step is one of a block of many, on a CPU as a fit dispatches them. What a fit does between blocks
+and its updates are not in it; `benchmarks.plain_keras` and `benchmarks.scaling` have those.
 
-FcDEC's share depends on where the machine's host lays the two cores. Where each has a last cache
-of its own, weights that one core changed come slowly to the other, and the bare products' never
-change: in one run that saw both, 0.828 instead of 0.849 (with 14 steps a block), and 0.855 with
-TensorFlow's threads tied to cores, which a library should leave to its user. A row beside FcDEC's
-says how the cores lay (`benchmarks.cores`).
+FcDEC's share depends on where a host lays a machine's two CPUs. Where each has a last cache of its
+own, weights that one CPU changed come slowly to the other, and the bare products' never change. In
+one run that saw both, with blocks of 14 steps, it was 0.828 there instead of 0.849, and 0.855 once
+TensorFlow's threads were tied to CPUs, which a library should leave to its user. A row beside
+FcDEC's says how they lay meanwhile (`benchmarks.cores`).
 
 The images begin where those of the command line, `load_user_data` and `load_dataset` do. Without
 --quick two rows say what FcDEC's step takes longer with NumPy's own (`clustering_common.resident`):
@@ -127,7 +126,7 @@ def phase_rows(
 ) -> list[Row]:
     """Return the rows of one phase, with and without augmentation, against its bare products.
 
-    And, of `benchmarks.cores`'s arms beside them, one on how the cores lay meanwhile.
+    With the arms of `benchmarks.cores` beside them, also the row of these.
     """
     plain, augmented = make(False), make(True)
     arms = {
@@ -155,9 +154,15 @@ def phase_rows(
         )
     )
     if beside:
-        own, turns = (found[arm] for arm in beside)
-        words = {"yardstick": "own half", "meaning": "of its time"}
-        rows.append(compared(f"{name}: halves of 20 MB in turns on two cores", turns, own, **words))
+        rows.append(
+            compared(
+                "13 MB, two CPUs in turns",
+                found["turns"],
+                found["own"],
+                yardstick="each its own",
+                meaning="of that time",
+            )
+        )
     return rows
 
 
@@ -186,7 +191,7 @@ def rows(quick: bool) -> list[Row]:
             f"{method} clustering step",
             lambda flag, method=method: clustering_model(method, flag),
             *_effort(method, quick),
-            beside=cores.arms() if method == "FcDEC" else None,
+            beside=cores.arms() if method == "FcDEC" and backend.is_cpu() else None,
         )
     if not quick:
         effort = _effort("FcDEC", quick)
@@ -198,19 +203,17 @@ def rows(quick: bool) -> list[Row]:
 def _effort(name: str, quick: bool) -> tuple[int, int, int]:
     """Return rounds, steps of an arm in each, and steps before.
 
-    Short rounds, as the machine is shared, and many where a step is short: one round may be off by
-    a tenth.
+    Short rounds, as the machine is shared, and several, as one may be off by a tenth.
 
-    With the settings of large data sets a block of a fit has 140 dense steps without decoder and 70
-    with it, as here, and on small ones 30 (which costs FcDEC some 0.01 of its share); or some
-    convolutional ones, each so long that it hardly matters to which thread TensorFlow hands its
-    operations.
+    With the settings of large data sets a block of a fit has on a CPU 140 dense steps without
+    decoder and 70 with it, as here, and on small ones 30 (which costs FcDEC some 0.01 of its
+    share). Convolutional steps are so long that it hardly matters how many make a block.
     """
     if name.startswith("Conv"):
         return 5 if quick else 51, 4, 1
     if name in ("Fc", "FcIDEC"):  # with decoder, twice as long a step
         return 5 if quick else 21, 70, WARM_STEPS
-    return 4 if quick else 11, 140, WARM_STEPS
+    return 5 if quick else 11, 140, WARM_STEPS
 
 
 if __name__ == "__main__":

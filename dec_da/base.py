@@ -86,7 +86,7 @@ class DeepClusterer(
             See every update of the clustering phase as an epoch, numbered from 0:
             ``self.model.labels`` holds the labels, ``logs`` the numbers of a row of ``history_``.
             ``self.model.stop_training = True`` ends the phase after the update. What Keras calls a
-            batch is a block of up to 128 training steps.
+            batch is a block of up to 256 training steps.
         pretrain_callbacks : sequence of keras.callbacks.Callback
             See every epoch of pretraining, and may end it too; clustering follows all the same.
         {checkpoints}

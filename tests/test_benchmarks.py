@@ -201,39 +201,73 @@ def test_rows_of_a_phase_compare_what_they_name(monkeypatch):
     beside = {"own": int, "turns": int}
     found = training_step.phase_rows("FcDEC", make, 2, 3, 7, beside)
     assert made == [False, True]
-    assert [row.name for row in found] == ["FcDEC"] + ["FcDEC, augmented"] * 2 + [
-        "FcDEC: halves of 20 MB in turns on two cores"
-    ]
+    names = ["FcDEC", "FcDEC, augmented", "FcDEC, augmented", "13 MB, two CPUs in turns"]
+    assert [row.name for row in found] == names
+    yardsticks = ["bare products", "bare products", "without augmentation", "each its own"]
+    assert [row.yardstick for row in found] == yardsticks
     ratios = [row.ratio[0] for row in found]
     np.testing.assert_allclose(ratios, [0.9, 0.75, 1.2, 3])
     np.testing.assert_allclose([row.value for row in found], [10, 12, 12, 3])
     np.testing.assert_allclose([row.yardstick_value for row in found], [9, 9, 10, 1])
 
 
-@pytest.mark.skipif(not cores.arms(), reason="threads can't be tied to cores here")
-@pytest.mark.parametrize("in_turns", [False, True])
-def test_two_cores_change_all_numbers(in_turns, monkeypatch):
+@pytest.fixture
+def two_cpus(monkeypatch):
+    """Let this process have two CPUs, and return to which its threads were tied."""
     tied = []
-    tie = os.sched_setaffinity
-    monkeypatch.setattr(os, "sched_setaffinity", lambda _, its: (tied.append(its), tie(0, its)))
-    allowed = os.sched_getaffinity(0)
-    arrays = np.array([[1] * 5, [0] * 5, [0] * 5], np.float32)
-    add, changed = np.add, set()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 3}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cpus: tied.append(cpus), raising=False)
+    return tied
 
-    def noted(a, b, out):
-        changed.add((threading.get_ident(), len(out)))
-        add(a, b, out=out)
 
+@pytest.mark.parametrize(("arm", "n_pairs"), [("own", 2), ("turns", 4)])
+def test_two_cpus_change_all_numbers(arm, n_pairs, two_cpus, monkeypatch):
+    monkeypatch.setattr(cores, "N_NUMBERS", 5)
+    made, pairs, add = [], set(), np.add
+    ones = np.ones
+    monkeypatch.setattr(np, "ones", lambda *args: made.append(ones(*args)) or made[0])
+
+    def noted(half, one, out):
+        pairs.add((threading.get_ident(), len(half)))  # of 3 numbers, or of 2
+        add(half, one, out=out)
+
+    run = cores.arms()[arm]
     monkeypatch.setattr(np, "add", noted)
-    cores._on_two_cores(arrays, 3, in_turns)
-    assert len(changed) == (4 if in_turns else 2)  # a core and a half: of 3 numbers, or of 2
-    np.testing.assert_array_equal(arrays, [[1] * 5, [3] * 5, [6] * 5])
-    assert sorted(map(list, tied)) == [[core] for core in sorted(allowed)[:2]]
-    assert os.sched_getaffinity(0) == allowed
+    two_cpus.clear()
+    run(3)
+    np.testing.assert_array_equal(made[0], np.full(5, 4))
+    assert len(pairs) == n_pairs
+    assert sorted(map(list, two_cpus)) == [[3], [5]]
 
 
-def test_one_core_alone_has_no_turns(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+def test_numbers_are_as_many_as_a_step_changes():
+    model = training_step.clustering_model("FcDEC", False, n_samples=8)
+    assert cores.N_NUMBERS == 2 * model.count_params()
+
+
+def test_an_error_on_one_cpu_is_raised(two_cpus, monkeypatch):
+    def refused(_, cpus):
+        if cpus == {5}:
+            raise OSError("not allowed")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refused)
+    with pytest.raises((OSError, threading.BrokenBarrierError)):
+        cores.arms()["own"](3)
+
+
+@pytest.mark.parametrize("cpus", [{0}, {0, 1, 2}])
+def test_other_machines_than_of_two_cpus_have_no_turns(cpus, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cpus, raising=False)
+    assert cores.arms() == {}
+
+
+def test_no_turns_where_threads_can_t_be_tied(two_cpus, monkeypatch):
+    def refused(*_):
+        raise OSError("not allowed")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refused)
+    assert cores.arms() == {}
+    monkeypatch.delattr(os, "sched_setaffinity")
     assert cores.arms() == {}
 
 
@@ -242,7 +276,7 @@ def test_blocks_are_as_long_as_a_fit_s(method, monkeypatch):
     monkeypatch.setattr(backend, "is_cpu", lambda: True)
     model = training_step.clustering_model(method, False, n_samples=training_step.BATCH)
     batches = BatchSchedule(training_step.BATCH, training_step.BATCH, seed=0).batches
-    plan = model._planned(model.fed(batches), 140, 20_000)  # the paper's (SPEC 1.5)
+    plan = model._planned(model.fed(batches), 140, 20_000)  # SPEC 1.5
     assert plan.block_steps == training_step._effort(method, True)[1]
 
 
@@ -254,17 +288,25 @@ def test_arms_warm_up_before_they_are_timed():
     assert {name: len(seconds) for name, seconds in found.items()} == {"ours": 2, "bare": 2}
 
 
+@pytest.mark.parametrize("on_cpu", [True, False])
 @pytest.mark.parametrize("quick", [True, False])
-def test_every_phase_of_every_method_is_measured(quick, monkeypatch):
-    named = []
-    monkeypatch.setattr(
-        training_step, "phase_rows", lambda name, make, *effort, **_: [named.append(name)]
-    )
+def test_every_phase_of_every_method_is_measured(quick, on_cpu, monkeypatch):
+    named, beside_cpus = [], []
+
+    def phase_rows(name, make, *effort, beside=None):
+        named.append(name)
+        beside_cpus.extend([name] * bool(beside))
+        return []
+
+    monkeypatch.setattr(training_step, "phase_rows", phase_rows)
+    monkeypatch.setattr(training_step.cores, "arms", lambda: {"own": int, "turns": int})
+    monkeypatch.setattr(backend, "is_cpu", lambda: on_cpu)
     monkeypatch.setattr(training_step, "numpys_row", lambda name, *_, **__: named.append(name))
     training_step.rows(quick)
     assert named == [f"{family} pretraining step" for family in ("Fc", "Conv")] + [
         f"{method} clustering step" for method in presets.CLASSES
     ] + ["NumPy's array", "NumPy's array, 10-10"] * (not quick)
+    assert beside_cpus == ["FcDEC clustering step"] * on_cpu
 
 
 def test_a_row_compares_arrays_that_begin_elsewhere(monkeypatch):
