@@ -1,10 +1,10 @@
 """What it costs two CPUs to change numbers that the other one changed last.
 
 A training step changes every weight, on whichever CPU is free, and the next one reads it on both.
-CPUs with a common last cache hardly feel that: halves changed in turns take about as long as each
-CPU's own. Where a host lays them apart, each with a last cache of its own, they take several times
-as long, and `benchmarks.training_step` shows it. A host may move them at any time, hence the arms,
-which run in turns with a step's.
+Where CPUs share a cache, halves changed in turns take about as long as each CPU's own: 0.9 to 1 of
+that time. Two times and more is what CPUs give that have no cache in common. A virtual machine's
+may change from one to the other within minutes, whatever it says of its caches, hence the arms,
+which run in turns with a step's (`benchmarks.training_step`).
 """
 
 import os

@@ -7,11 +7,11 @@ process; the ratio is the share of the bare rate that a step attains.
 A step is one of a block of many, on a CPU as a fit dispatches them. What a fit does between blocks
 and its updates are not in it; `benchmarks.plain_keras` and `benchmarks.scaling` have those.
 
-FcDEC's share depends on where a host lays a machine's two CPUs. Where each has a last cache of its
-own, weights that one CPU changed come slowly to the other, and the bare products' never change. In
-one run that saw both, with blocks of 14 steps, it was 0.828 there instead of 0.849, and 0.855 once
-TensorFlow's threads were tied to CPUs, which a library should leave to its user. A row beside
-FcDEC's says how they lay meanwhile (`benchmarks.cores`).
+FcDEC's share varies with how quickly a machine's two CPUs take over what the other one changed: a
+step changes every weight, and the bare products' weights never change. A row beside FcDEC's says
+how quickly they did meanwhile (`benchmarks.cores`). On one shared machine of two CPUs the share was
+0.843 to 0.881 in seven runs where that row's ratio was 0.9 to 1, and 0.814 and 0.816 in two where
+it was 2.2 and 2.4.
 
 The images begin where those of the command line, `load_user_data` and `load_dataset` do. Without
 --quick two rows say what FcDEC's step takes longer with NumPy's own (`clustering_common.resident`):
@@ -206,8 +206,8 @@ def _effort(name: str, quick: bool) -> tuple[int, int, int]:
     Short rounds, as the machine is shared, and several, as one may be off by a tenth.
 
     With the settings of large data sets a block of a fit has on a CPU 140 dense steps without
-    decoder and 70 with it, as here, and on small ones 30 (which costs FcDEC some 0.01 of its
-    share). Convolutional steps are so long that it hardly matters how many make a block.
+    decoder and 70 with it, as here, and on small ones 30, so that a dispatch is a larger part.
+    Convolutional steps are so long that it hardly matters how many make a block.
     """
     if name.startswith("Conv"):
         return 5 if quick else 51, 4, 1
