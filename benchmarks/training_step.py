@@ -10,8 +10,8 @@ and its updates are not in it; `benchmarks.plain_keras` and `benchmarks.scaling`
 FcDEC's share varies with how quickly a machine's two CPUs take over what the other one changed: a
 step changes every weight, and the bare products' weights never change. A row beside FcDEC's says
 how quickly they did meanwhile (`benchmarks.cores`). On one shared machine of two CPUs the share was
-0.843 to 0.881 in seven runs where that row's ratio was 0.9 to 1, and 0.814 and 0.816 in two where
-it was 2.2 and 2.4.
+0.902 to 0.918 in three runs where that row's ratio was 0.9, and 0.873 in one where it was 2.3; of
+the products that ours takes, which are sooner than Keras's, 0.834 to 0.849 and 0.798.
 
 The images begin where those of the command line, `load_user_data` and `load_dataset` do. Without
 --quick two rows say what FcDEC's step takes longer with NumPy's own (`clustering_common.resident`):
@@ -122,11 +122,14 @@ def phase_rows(
     rounds: int,
     n_steps: int,
     warm_steps: int = 1,
+    *,
+    has_ours: bool = False,
     beside: Mapping[str, Arm] | None = None,
 ) -> list[Row]:
     """Return the rows of one phase, with and without augmentation, against its bare products.
 
-    With the arms of `benchmarks.cores` beside them, also the row of these.
+    If it trains with products of ours, also against these; with the arms of `benchmarks.cores`
+    beside them, also the row of these.
     """
     plain, augmented = make(False), make(True)
     arms = {
@@ -135,24 +138,18 @@ def phase_rows(
         "augmented": steps_of(augmented),
         **(beside or {}),
     }
+    if has_ours:
+        arms["bare by ours"] = BareLayers(networks_of(plain), BATCH, backend.matmul).run
     found = paired(arms, rounds, 0, n_steps, warm_steps)
-    bare, words = found["bare"], {"yardstick": "bare products", "meaning": "share of the bare rate"}
-    rows = [
-        ratio_row(f"{name}{suffix}", 1e3 * found[arm], 1e3 * bare, bare / found[arm], "ms", **words)
-        for arm, suffix in (("plain", ""), ("augmented", ", augmented"))
-    ]
-    ratio = found["augmented"] / found["plain"]
+    rows = []
+    for bare, yardstick in (("bare", "bare products"), ("bare by ours", "bare products by ours")):
+        if bare in found:
+            rows += [
+                share_row(f"{name}{suffix}", found[arm], found[bare], yardstick)
+                for arm, suffix in (("plain", ""), ("augmented", ", augmented"))
+            ]
     words = {"yardstick": "without augmentation", "meaning": "cost of augmentation"}
-    rows.append(
-        ratio_row(
-            f"{name}, augmented",
-            1e3 * found["augmented"],
-            1e3 * found["plain"],
-            ratio,
-            "ms",
-            **words,
-        )
-    )
+    rows.append(compared(f"{name}, augmented", found["augmented"], found["plain"], **words))
     if beside:
         rows.append(
             compared(
@@ -164,6 +161,12 @@ def phase_rows(
             )
         )
     return rows
+
+
+def share_row(name: str, ours: np.ndarray, bare: np.ndarray, yardstick: str) -> Row:
+    """Return the row of paired seconds, in ms; the ratio is the share of the bare rate."""
+    words = {"yardstick": yardstick, "meaning": "share of their rate"}
+    return ratio_row(name, 1e3 * ours, 1e3 * bare, bare / ours, "ms", **words)
 
 
 def numpys_row(name: str, rounds: int, n_steps: int, warm_steps: int, **settings: Any) -> Row:
@@ -178,19 +181,21 @@ def numpys_row(name: str, rounds: int, n_steps: int, warm_steps: int, **settings
 
 
 def rows(quick: bool) -> list[Row]:
-    """Return three rows for each phase of each method, and without --quick FcDEC's two more."""
+    """Return the rows of each phase of each method, and without --quick FcDEC's two more."""
     found: list[Row] = []
     for family, method in PRETRAINED.items():
         found += phase_rows(
             f"{family} pretraining step",
             lambda flag, method=method: pretraining_model(method, flag),
             *_effort(family, quick),
+            has_ours=_has_ours(family),
         )
     for method in presets.CLASSES:
         found += phase_rows(
             f"{method} clustering step",
             lambda flag, method=method: clustering_model(method, flag),
             *_effort(method, quick),
+            has_ours=_has_ours(method),
             beside=cores.arms() if method == "FcDEC" and backend.is_cpu() else None,
         )
     if not quick:
@@ -198,6 +203,11 @@ def rows(quick: bool) -> list[Row]:
         found.append(numpys_row("NumPy's array", *effort))
         found.append(numpys_row("NumPy's array, 10-10", *effort, layer_sizes=(10, 10)))
     return found
+
+
+def _has_ours(name: str) -> bool:
+    """Return whether products of ours differ from Keras's in a method or family."""
+    return name.startswith("Fc") and keras.backend.backend() == "tensorflow" and backend.is_cpu()
 
 
 def _effort(name: str, quick: bool) -> tuple[int, int, int]:

@@ -231,6 +231,16 @@ def normal(shape: tuple[int, ...], seed: keras.random.SeedGenerator) -> Any:
     return _of_engine("normal")(shape, seed)
 
 
+def matmul(x: Any, kernel: Any) -> Any:
+    """Return x W, (batch, units), of a kernel (n_features, units) or Variable of x's dtype."""
+    return _of_engine("matmul")(x, kernel)
+
+
+def add_bias(x: Any, bias: Any) -> Any:
+    """Return x + b, (batch, units), of a bias (units,) or Variable of x's dtype."""
+    return _of_engine("add_bias")(x, bias)
+
+
 def squared_distances(points: Any, centers: Any) -> Any:
     """Return |x_i - m_j|^2, (n_points, n_centers), from differences, so that no digits cancel.
 
@@ -268,19 +278,6 @@ def device_name() -> str:
 def to_numpy(tensor: Any) -> np.ndarray:
     """Return the array of the engine as a NumPy array."""
     return np.asarray(keras.ops.convert_to_numpy(tensor))
-
-
-def plain_steps(model: Any, step: Step, data: Any) -> Any:
-    """Run the steps of `many_steps` one after the other, where nothing is compiled."""
-    n_steps, batches = data[0]
-    for index in range(int(n_steps[0])):
-        step((entry(batches, index),))
-    return model.get_metrics_result()
-
-
-def entry(batches: Any, index: Any) -> Any:
-    """Return one mini-batch of a block."""
-    return keras.tree.map_structure(lambda leaf: keras.ops.convert_to_tensor(leaf)[index], batches)
 
 
 def _of_engine(name: str) -> Callable[..., Any]:

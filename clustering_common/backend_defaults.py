@@ -8,6 +8,19 @@ import keras
 import numpy as np
 
 
+def plain_steps(model: Any, step: Callable[..., Any], data: Any) -> Any:
+    """Run the steps of `many_steps` one after the other, where nothing is compiled."""
+    n_steps, batches = data[0]
+    for index in range(int(n_steps[0])):
+        step((entry(batches, index),))
+    return model.get_metrics_result()
+
+
+def entry(batches: Any, index: Any) -> Any:
+    """Return one mini-batch of a block."""
+    return keras.tree.map_structure(lambda leaf: keras.ops.convert_to_tensor(leaf)[index], batches)
+
+
 def feed(blocks: Iterator[Any]) -> Iterator[Any]:
     """Return the blocks as a generator: Keras takes no other iterator."""
     return (block for block in blocks)
@@ -35,6 +48,16 @@ def fused(function: Callable[..., Any], *, has_gradient: bool) -> Callable[..., 
 def normal(shape: tuple[int, ...], seed: keras.random.SeedGenerator) -> Any:
     """Return Keras's draws."""
     return keras.random.normal(shape, seed=seed)
+
+
+def matmul(x: Any, kernel: Any) -> Any:
+    """Return Keras's product."""
+    return keras.ops.matmul(x, kernel)
+
+
+def add_bias(x: Any, bias: Any) -> Any:
+    """Return Keras's sum."""
+    return keras.ops.add(x, bias)
 
 
 def squared_distances(points: Any, centers: Any) -> Any:

@@ -11,7 +11,8 @@ import numpy as np
 
 from clustering_common import backend_defaults
 from clustering_common.aligned import aligned
-from clustering_common.backend import Step, entry
+from clustering_common.backend import Step
+from clustering_common.backend_defaults import entry
 from clustering_common.mapped import is_mapped
 
 JIT_COMPILE = "auto"

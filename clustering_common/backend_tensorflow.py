@@ -9,20 +9,23 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context, record
+from tensorflow.python.eager import context
 from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
 from clustering_common import backend_defaults
 from clustering_common.aligned import aligned
-from clustering_common.backend import Step, entry
+from clustering_common.backend import Step
+from clustering_common.backend_defaults import entry
 from clustering_common.backend_tensorflow_optimizer import prepare_optimizer as prepare_optimizer
+from clustering_common.backend_tensorflow_products import add_bias as add_bias
+from clustering_common.backend_tensorflow_products import matmul as matmul
+from clustering_common.backend_tensorflow_products import squared_distances as squared_distances
 from clustering_common.backend_tensorflow_xla import fused as fused
 from clustering_common.backend_tensorflow_xla import normal as normal
 from clustering_common.mapped import is_mapped
 
 JIT_COMPILE = False
 LARGE_BYTES = 2**20  # of an array whose second copy counts
-FEW = 2**14  # multiply-adds a point at most, where 0/1 products are sooner than broadcasting
 PRECISIONS = ("float32", "tf32")
 
 
@@ -123,42 +126,6 @@ def _dataset(blocks: Iterator[Any]) -> Any:
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.prefetch(1).with_options(options)
-
-
-def squared_distances(points: Any, centers: Any) -> Any:
-    """Return what `backend_defaults.squared_distances` does, on a CPU sooner where few suffice.
-
-    To the bit, gradients too, for finite numbers under a tape of the same graph. TensorFlow
-    broadcasts numbers one at a time, there and back; products with zeros and ones, which are exact
-    on a CPU, repeat points sooner.
-    """
-    n_centers, n_dims = centers.shape
-    if (
-        device_kind() != "CPU"
-        or None in (n_centers, n_dims)
-        or n_centers * n_dims * max(n_centers, n_dims) > FEW
-    ):
-        return backend_defaults.squared_distances(points, centers)
-    points, centers = tf.convert_to_tensor(points), tf.convert_to_tensor(centers)
-    cube = (-1, n_centers, n_dims)
-
-    def differences() -> Any:
-        """Return all differences, a row a point."""
-        repeat = tf.constant(np.tile(np.eye(n_dims), (1, n_centers)), points.dtype)
-        return tf.matmul(points, repeat) - tf.reshape(centers, (1, -1))
-
-    def gradients(upstream: Any) -> Any:
-        """Return those of points and centres, of which a second tape can take gradients."""
-        stretch = tf.constant(np.repeat(np.eye(n_centers), n_dims, axis=1), points.dtype)
-        # Anew, as no second tape saw the first ones; a graph merges both.
-        each = tf.reshape(tf.matmul(upstream, stretch) * (2 * differences()), cube)
-        return tf.reduce_sum(each, axis=1), -tf.reduce_sum(each, axis=0)
-
-    with record.stop_recording():
-        found = tf.reduce_sum(tf.reshape(tf.square(differences()), cube), axis=2)
-    # tf.custom_gradient would keep this function for ever, and with it the graph.
-    record.record_operation("SquaredDistances", [found], [points, centers], gradients)
-    return found
 
 
 def held(array: np.ndarray, name: str) -> keras.Variable:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+_PRODUCTS = ("MatMul", "BatchMatMulV2")
+
 
 def prepare_optimizer(optimizer: Any) -> None:
     """Let Adam and SGD change each weight in one pass, none while it is read; forget the graph.
@@ -37,9 +39,11 @@ def _inputs_first(gradients: Iterable[tuple[Any, Any]]) -> list[tuple[Any, Any]]
     pairs = list(gradients)
     for gradient, _ in pairs:
         if _is_unused_product(gradient):
-            beside = gradient.op.inputs[1].consumers()
+            given = gradient.op.inputs[1]
+            # The input's gradient has it as its first factor; the bias's, a product too, has not.
+            beside = [op for op in given.consumers() if op.inputs[0] is given]
             # Whatever is used comes before what isn't, never after it: no order is a circle.
-            used = [op for op in beside if op.type == "MatMul" and op.outputs[0].consumers()]
+            used = [op for op in beside if op.type in _PRODUCTS and op.outputs[0].consumers()]
             gradient.op._add_control_inputs(used)
     return pairs
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import torch
 
-from clustering_common.backend import plain_steps
+from clustering_common.backend_defaults import plain_steps
 
 JIT_COMPILE = "auto"
 PRECISIONS = ("float32", "tf32")

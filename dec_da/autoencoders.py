@@ -7,7 +7,20 @@ from typing import Any
 
 import keras
 
+from clustering_common import backend
 from clustering_common.seeds import SeedStream
+
+
+@keras.saving.register_keras_serializable(package="dec_da")
+class Dense(keras.layers.Dense):
+    """Keras's layer, with products whose gradients come sooner where the engine has such."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the outputs, (..., units)."""
+        if len(inputs.shape) != 2 or not self.use_bias:
+            return super().call(inputs, training)
+        product = backend.matmul(inputs, self.kernel)
+        return self.activation(backend.add_bias(product, self.bias))
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ def dense_autoencoder(
             1 / 3, mode="fan_in", distribution="uniform", seed=seeds.seed(name)
         )
         activation = None if linear else "relu"
-        return keras.layers.Dense(units, activation, kernel_initializer=initializer, name=name)
+        return Dense(units, activation, kernel_initializer=initializer, name=name)
 
     x = keras.Input((n_features,), name="input")
     z = x

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import _base as sklearn_base
 
-from clustering_common import backend, datasets
+from clustering_common import backend, backend_defaults, datasets
 
 # What these look at does not depend on the engine: files, pages, charts, flags, what is said. Once
 # is enough; a file that is named on the command line runs in any case.
@@ -87,7 +87,7 @@ def uncompiled(monkeypatch):
         return
     import tensorflow as tf
 
-    monkeypatch.setattr(backend.engine(), "many_steps", backend.plain_steps)
+    monkeypatch.setattr(backend.engine(), "many_steps", backend_defaults.plain_steps)
     tf.config.run_functions_eagerly(True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Even though the `tf.config.*run_functions_eagerly")

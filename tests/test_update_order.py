@@ -4,6 +4,7 @@ import pytest
 from keras.optimizers import SGD, Adam
 
 from clustering_common import backend
+from dec_da.autoencoders import Dense
 from tests.graphs import before
 
 pytestmark = pytest.mark.skipif(
@@ -34,9 +35,9 @@ def traced_step(network, optimizer, prepare=backend.prepare_optimizer):
     return concrete.graph
 
 
-def dense(*sizes):
+def dense(*sizes, layer=keras.layers.Dense):
     """Return a linear network of four inputs."""
-    return keras.Sequential([keras.Input((4,)), *map(keras.layers.Dense, sizes)])
+    return keras.Sequential([keras.Input((4,)), *map(layer, sizes)])
 
 
 def unordered(optimizer):
@@ -53,7 +54,7 @@ def turns(graph):
             continue
         gradients = [tensor.op for tensor in update.inputs if tensor.op.type == "MatMul"]
         reads = [op for op in update.inputs[0].consumers() if op.type == "ReadVariableOp"]
-        products = {op for read in reads for op in readers(read) if op.type == "MatMul"}
+        products = {op for read in reads for op in readers(read) if "MatMul" in op.type}
         found += [len(products & before(gradient)) for gradient in gradients]
     return found
 
@@ -67,10 +68,24 @@ def readers(read):
 
 
 @pytest.mark.parametrize("make", [lambda: SGD(0.1, momentum=0.9), lambda: Adam(0.1)])
-def test_kernels_gradients_come_after_all_products_with_the_kernel(make):
+@pytest.mark.parametrize("layer", [keras.layers.Dense, Dense])
+def test_kernels_gradients_come_after_all_products_with_the_kernel(make, layer, monkeypatch):
+    from clustering_common import backend_tensorflow_products
+
+    for limit in ("MULTIPLY_ADDS", "OUTPUTS"):
+        monkeypatch.setattr(backend_tensorflow_products, limit, 0)
     # Of the first layer nobody asks for the input's gradient; the others have two products each.
-    assert turns(traced_step(dense(5, 6, 3), make())) == [1, 2, 2]
-    assert turns(traced_step(dense(5, 6, 3), make(), unordered)) == [1, 1, 1]
+    graph = traced_step(dense(5, 6, 3, layer=layer), make())
+    assert turns(graph) == [1, 2, 2]
+    updates = [op for op in graph.get_operations() if op.type.startswith("ResourceApply")]
+    taken = set().union(*map(before, updates))
+    # Three forward, three and two gradients of kernels and inputs; of ours each bias's too.
+    products = [op.type for op in taken if "MatMul" in op.type]
+    assert len(products) == 8 + 3 * (layer is Dense)
+    assert products.count("BatchMatMulV2") == 2 * (layer is Dense)
+    waiting = [op for op in taken if op.type == "MatMul" and op.control_inputs]
+    assert [len(op.control_inputs) for op in waiting] == [1, 1]
+    assert turns(traced_step(dense(5, 6, 3, layer=layer), make(), unordered)) == [1, 1, 1]
 
 
 def test_products_that_share_a_gradient_make_no_circle():
