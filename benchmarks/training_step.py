@@ -10,8 +10,8 @@ and its updates are not in it; `benchmarks.plain_keras` and `benchmarks.scaling`
 FcDEC's share varies with how quickly a machine's two CPUs take over what the other one changed: a
 step changes every weight, and the bare products' weights never change. A row beside FcDEC's says
 how quickly they did meanwhile (`benchmarks.cores`). On one shared machine of two CPUs the share was
-0.902 to 0.918 in three runs where that row's ratio was 0.9, and 0.873 in one where it was 2.3; of
-the products that ours takes, which are sooner than Keras's, 0.834 to 0.849 and 0.798.
+0.882 to 0.918 in eleven runs where that row's ratio was 0.9 to 1.1, and 0.873 in one where it was
+2.3; of the products that ours takes, which are sooner than Keras's, 0.827 to 0.866 and 0.798.
 
 The images begin where those of the command line, `load_user_data` and `load_dataset` do. Without
 --quick two rows say what FcDEC's step takes longer with NumPy's own (`clustering_common.resident`):
